@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::path::Path;
 
 use tempfile::TempDir;
 
@@ -12,9 +13,14 @@ use crate::scenario::{SCENARIOS, Service};
 pub fn write() -> io::Result<TempDir> {
     let folder = tempfile::tempdir()?;
     for scenario in SCENARIOS.iter().filter(|scenario| scenario.service == Service::Files) {
-        let mut file = File::create(folder.path().join(scenario.name))?;
-        file.write_all(&scenario.body())?;
-        file.sync_all()?;
+        write_synced(&folder.path().join(scenario.name), &scenario.body())?;
     }
     Ok(folder)
+}
+
+/// Writes a file that is on the disk when this returns.
+pub fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
 }

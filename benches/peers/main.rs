@@ -7,10 +7,13 @@
 
 #![expect(unsafe_code, reason = "clocks, signals and epoll, as the servers that are measured use them")]
 
+mod abuse;
+mod attacker;
 mod certificate;
 mod channel;
 mod clocks;
 mod documents;
+mod h2;
 mod h2load;
 mod histogram;
 mod load;
@@ -35,6 +38,7 @@ use std::time::Duration;
 use clap::Parser;
 use serde_json::json;
 
+use abuse::{ATTACKS, Comparison};
 use certificate::Identity;
 use processes::Processors;
 use report::{Absence, Series};
@@ -81,6 +85,12 @@ struct Options {
     /// Another xps binary to compare with, in the same rounds: `baseline-io_uring` and `baseline-epoll` in the tables.
     #[arg(long)]
     baseline: Option<PathBuf>,
+    /// Measure what attacks over HTTP/2 cost xps on io_uring and nginx, instead of the scenarios.
+    #[arg(long)]
+    abuse: bool,
+    /// Only these attacks.
+    #[arg(long, value_delimiter = ',', requires = "abuse", value_parser = ATTACKS.iter().map(|a| a.name).collect::<Vec<_>>())]
+    attack: Vec<String>,
     /// Print every run and the medians as JSON, instead of tables.
     #[arg(long)]
     json: bool,
@@ -95,6 +105,8 @@ fn main() -> ExitCode {
     let result = match arguments[..] {
         [run::ORIGIN, scenario, identity] => origin(scenario, Path::new(identity)),
         [run::LOAD, scenario, task] => load(scenario, task),
+        [abuse::SILENT_ORIGIN] => origin::run_silent().map_err(|error| error.to_string()),
+        [abuse::ATTACKER, name, task] => attacker::run(name, task).map_err(|error| error.to_string()),
         _ => compare(&Options::parse()),
     };
     match result {
@@ -136,6 +148,13 @@ fn compare(options: &Options) -> Result<(), String> {
     processes::catch_interrupts();
     let processors = Processors::choose();
     eprintln!("{}", headline(&processors));
+    if options.abuse {
+        let measured = Duration::from_secs(options.seconds.into());
+        let (rounds, names) = (options.rounds, &options.attack);
+        let comparison = Comparison { xps: &options.xps, processors: &processors, measured, rounds, names };
+        print!("{}", comparison.run()?);
+        return Ok(());
+    }
     let documents = documents::write().map_err(|error| format!("cannot write the files to serve: {error}"))?;
     let (_folder, identity) = Identity::write().map_err(|error| format!("cannot write a certificate: {error}"))?;
     let bench = Bench {

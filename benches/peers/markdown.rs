@@ -120,7 +120,7 @@ fn running<'a>(all: &'a [Series], name: &str) -> Option<&'a Series> {
 
 /// A Markdown table whose first row is its head; columns are as wide as their widest cells, so that it can be read as it
 /// is. A row that stops short has a last cell that may be long.
-fn aligned(rows: &[Vec<String>]) -> String {
+pub fn aligned(rows: &[Vec<String>]) -> String {
     let columns = rows.first().map_or(0, Vec::len);
     let mut widths = vec![0; columns];
     for row in rows.iter().filter(|row| row.len() == columns) {
@@ -155,7 +155,7 @@ fn with_interval(spread: Spread) -> String {
 }
 
 /// Three or four digits that matter.
-fn figure(value: f64) -> String {
+pub fn figure(value: f64) -> String {
     match value {
         value if !value.is_finite() => "-".to_owned(),
         value if value < 100.0 => format!("{value:.2}"),

@@ -35,10 +35,18 @@ pub fn run(scenario: &Scenario, identity: &Identity) -> io::Result<()> {
         Tls::Origin => Some(tls::server(identity)?),
         Tls::Nowhere | Tls::Clients => None,
     };
+    serve(&[scenario.origin_head(), scenario.body()].concat(), tls.as_ref())
+}
+
+/// Serves without ever answering.
+pub fn run_silent() -> io::Result<()> {
+    serve(b"", None)
+}
+
+fn serve(response: &[u8], tls: Option<&Arc<ServerConfig>>) -> io::Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     listener.set_nonblocking(true)?;
     println!("{}", listener.local_addr()?.port());
-    let response = [scenario.origin_head(), scenario.body()].concat();
     let mut memory = vec![0; 64 << 10];
     let mut connections: Slab<Connection> = Slab::new();
     let mut poll = Poll::new()?;
@@ -46,9 +54,9 @@ pub fn run(scenario: &Scenario, identity: &Identity) -> io::Result<()> {
     loop {
         for token in poll.wait(None)? {
             if token == LISTENER {
-                accept(&listener, tls.as_ref(), &poll, &mut connections)?;
+                accept(&listener, tls, &poll, &mut connections)?;
             } else if let Some(connection) = connections.get_mut(token)
-                && connection.serve(&response, &mut memory).is_err()
+                && connection.serve(response, &mut memory).is_err()
             {
                 // Closing the descriptor ends its registration too.
                 connections.remove(token);

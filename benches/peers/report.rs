@@ -128,7 +128,8 @@ impl Series {
 }
 
 impl Spread {
-    fn of(mut values: Vec<f64>) -> Self {
+    /// Of these values.
+    pub fn of(mut values: Vec<f64>) -> Self {
         values.sort_by(f64::total_cmp);
         let (Some(&least), Some(&most)) = (values.first(), values.last()) else {
             return Self { median: f64::NAN, least: f64::NAN, most: f64::NAN, interval: None };

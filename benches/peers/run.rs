@@ -1,5 +1,6 @@
 //! One run: an origin, one server before it, and the load.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::net::{Ipv4Addr, TcpListener};
@@ -97,7 +98,8 @@ impl Bench {
     fn run_guarded(&self, server: &Server, scenario: &'static Scenario) -> Result<Measured, RunError> {
         let folder = tempfile::tempdir()?;
         // A server of files has no use for it; then it sleeps.
-        let (origin, origin_port) = self.start_origin(scenario)?;
+        let arguments = [OsStr::new(ORIGIN), OsStr::new(scenario.name), self.identity.folder().as_os_str()];
+        let (origin, origin_port) = origin_of(&arguments, &self.processors)?;
         let setup = Setup {
             scenario,
             folder: folder.path(),
@@ -130,18 +132,6 @@ impl Bench {
             said if said.is_empty() => RunError::Failed(error),
             said => RunError::Failed(io::Error::new(error.kind(), format!("{error}; it said: {said}"))),
         })
-    }
-
-    fn start_origin(&self, scenario: &Scenario) -> io::Result<(Guarded, u16)> {
-        let mut command = Command::new(std::env::current_exe()?);
-        command.args([ORIGIN, scenario.name]).arg(self.identity.folder()).stdin(Stdio::null()).stdout(Stdio::piped());
-        let mut origin = Guarded::start(command, self.processors.peers)?;
-        let mut line = String::new();
-        if let Some(stdout) = origin.child().stdout.take() {
-            BufReader::new(stdout).read_line(&mut line)?;
-        }
-        let port = line.trim().parse().map_err(|_| io::Error::other("the origin did not start"))?;
-        Ok((origin, port))
     }
 
     fn start_server(&self, server: &Server, setup: &Setup<'_>, target: &Target) -> Result<Guarded, RunError> {
@@ -183,6 +173,19 @@ impl Bench {
     }
 }
 
+/// An origin, which is this program with these arguments, and its port.
+pub fn origin_of<S: AsRef<OsStr>>(arguments: &[S], processors: &Processors) -> io::Result<(Guarded, u16)> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut origin = Guarded::start(command, processors.peers)?;
+    let mut line = String::new();
+    if let Some(stdout) = origin.child().stdout.take() {
+        BufReader::new(stdout).read_line(&mut line)?;
+    }
+    let port = line.trim().parse().map_err(|_| io::Error::other("the origin did not start"))?;
+    Ok((origin, port))
+}
+
 /// Whether a server completes an exchange.
 fn serves(scenario: &Scenario, target: &Target) -> io::Result<()> {
     match scenario.streams() {
@@ -207,7 +210,7 @@ fn complaints(folder: &Path) -> String {
 }
 
 /// A port that was free a moment ago.
-fn free_port() -> io::Result<u16> {
+pub fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
@@ -274,6 +277,7 @@ fn measured_of(value: &Value) -> Option<Measured> {
     })
 }
 
-fn ns(duration: Duration) -> u64 {
+/// Nanoseconds, for JSON.
+pub fn ns(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

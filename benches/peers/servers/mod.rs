@@ -4,7 +4,7 @@
 //! variant's name or the scenario says what was changed. How they are configured is in a file each.
 
 mod haproxy;
-mod nginx;
+pub mod nginx;
 mod xps;
 
 use std::env;
@@ -117,6 +117,13 @@ pub const SERVERS: &[Server] = &[
         fits: relays_bulk,
         command: |setup| nginx::command(setup, nginx::large_buffers(setup.scenario.service)),
     },
+    Server {
+        name: "nginx-chunk-64k",
+        product: Product::Nginx,
+        fits: serves_long_streams,
+        // Its default of 8 KiB makes sendfile(2) of many large files at a time slow.
+        command: |setup| nginx::command(setup, "http2_chunk_size 64k;"),
+    },
 ];
 
 impl Server {
@@ -160,6 +167,10 @@ fn relays_or_answers(scenario: &Scenario) -> bool {
 
 fn relays_bulk(scenario: &Scenario) -> bool {
     relays(scenario) && scenario.is_bulk()
+}
+
+fn serves_long_streams(scenario: &Scenario) -> bool {
+    scenario.service == Service::Files && scenario.streams().is_some() && scenario.body_bytes >= 64 << 10
 }
 
 fn required(program: &str) -> io::Result<PathBuf> {

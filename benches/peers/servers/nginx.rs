@@ -13,7 +13,7 @@ use crate::scenario::{Service, Tls};
 pub fn command(setup: &Setup<'_>, directives: &str) -> io::Result<Command> {
     let service = match setup.scenario.service {
         Service::Relay => relay(setup, directives),
-        Service::Files => files(setup),
+        Service::Files => files(setup, directives),
         Service::HttpProxy => http_proxy(setup, directives),
     };
     let preamble = preamble(setup.scenario.service)?;
@@ -52,10 +52,14 @@ fn preamble(service: Service) -> io::Result<String> {
             Some(module) => Ok(format!("load_module {};", module.display())),
             None => Ok(String::new()),
         },
-        // Otherwise its worker gives up the right to enter the temporary folder.
-        Service::Files if is_root() => Ok("user root;".to_owned()),
-        Service::Files | Service::HttpProxy => Ok(String::new()),
+        Service::Files => Ok(user().to_owned()),
+        Service::HttpProxy => Ok(String::new()),
     }
+}
+
+/// The directive without which its worker gives up the right to enter the temporary folder.
+pub fn user() -> &'static str {
+    if is_root() { "user root;" } else { "" }
 }
 
 fn relay(setup: &Setup<'_>, directives: &str) -> String {
@@ -72,10 +76,10 @@ fn relay(setup: &Setup<'_>, directives: &str) -> String {
     )
 }
 
-fn files(setup: &Setup<'_>) -> String {
+fn files(setup: &Setup<'_>, directives: &str) -> String {
     let Setup { port, documents, .. } = setup;
     let documents = documents.display();
-    let (options, directives) = listener(setup);
+    let (options, tls) = listener(setup);
     http(&format!(
         "    sendfile on;
     tcp_nopush on;
@@ -83,6 +87,7 @@ fn files(setup: &Setup<'_>) -> String {
     server {{
         listen 127.0.0.1:{port}{options};
         root {documents};
+        {tls}
         {directives}
     }}"
     ))

@@ -5,27 +5,10 @@ use std::time::Instant;
 
 use super::rig::{HELD, Rig, expect_service};
 use crate::support::environment::report;
+use crate::support::h2::attack;
 use crate::support::h2::client::{Connection, Fault};
-use crate::support::h2::frame::{Frame, code, flag, kind, setting};
-use crate::support::h2::hpack;
+use crate::support::h2::frame::{Frame, code, setting};
 use crate::support::{Backend, backends, is_wrapped};
-
-fn block(method: &str, path: &str) -> Vec<u8> {
-    hpack::encode([(":method", method), (":scheme", "http"), (":authority", "h"), (":path", path)])
-}
-
-fn get(stream: u32, path: &str) -> Vec<u8> {
-    Frame::headers(stream, block("GET", path), true).bytes()
-}
-
-fn post(stream: u32, path: &str) -> Vec<u8> {
-    Frame::headers(stream, block("POST", path), false).bytes()
-}
-
-/// The numbers of so many streams.
-fn streams(count: u32) -> impl Iterator<Item = u32> {
-    (0..count).map(|number| 2 * number + 1)
-}
 
 /// What an attack may cost: memory that stays, and processor time for each of its bytes. In a debug build everything takes
 /// many times longer.
@@ -74,65 +57,44 @@ fn expect_calm(backend: Backend, limit: &str, attack: &[u8]) {
 }
 
 backends! {
-    /// CVE-2023-44487.
     fn rapid_resets(backend) {
-        let attack: Vec<u8> = streams(1000)
-            .flat_map(|stream| [get(stream, HELD), Frame::reset(stream, code::CANCEL).bytes()].concat())
-            .collect();
-        expect_calm(backend, "early_resets", &attack);
+        expect_calm(backend, "early_resets", &attack::rapid_resets());
     }
 
-    /// CVE-2025-8671: the client lets the server reset the streams.
     fn made_you_reset(backend) {
-        let attack: Vec<u8> = streams(1500)
-            .flat_map(|stream| [post(stream, HELD), Frame::window_update(stream, 0).bytes()].concat())
-            .collect();
-        expect_calm(backend, "resets_emitted", &attack);
+        expect_calm(backend, "resets_emitted", &attack::made_you_reset());
     }
 
-    /// CVE-2024-27316.
     fn continuations_without_end(backend) {
-        let mut attack = Frame::new(kind::HEADERS, 0, 1, block("GET", "/")).bytes();
-        attack.extend(Frame::continuation(1, [], false).bytes().repeat(10_000));
-        expect_calm(backend, "continuations_max", &attack);
+        expect_calm(backend, "continuations_max", &attack::empty_continuations());
     }
 
     fn continuations_of_a_field_each_without_end(backend) {
-        let mut attack = Frame::new(kind::HEADERS, 0, 1, block("GET", "/")).bytes();
-        attack.extend(Frame::continuation(1, hpack::encode([("x", "y".repeat(1000))]), false).bytes().repeat(1000));
-        expect_calm(backend, "continuations_max", &attack);
+        expect_calm(backend, "continuations_max", &attack::continuations());
     }
 
-    /// CVE-2019-9512.
     fn pings(backend) {
-        expect_calm(backend, "pings_per_second", &Frame::ping([0; 8], false).bytes().repeat(20_000));
+        expect_calm(backend, "pings_per_second", &attack::pings());
     }
 
-    /// CVE-2019-9515.
     fn settings(backend) {
-        expect_calm(backend, "settings_per_second", &Frame::settings(&[]).bytes().repeat(20_000));
+        expect_calm(backend, "settings_per_second", &attack::settings());
     }
 
-    /// CVE-2019-9518.
     fn empty_data(backend) {
-        let attack = [post(1, HELD), Frame::data(1, [], false).bytes().repeat(20_000)].concat();
-        expect_calm(backend, "empty_data_per_second", &attack);
+        expect_calm(backend, "empty_data_per_second", &attack::empty_data());
     }
 
-    /// CVE-2019-9513.
     fn priorities(backend) {
-        let attack = Frame::new(kind::PRIORITY, 0, 1, [0, 0, 0, 0, 1]).bytes().repeat(200_000);
-        expect_calm(backend, "overhead_bytes", &attack);
+        expect_calm(backend, "overhead_bytes", &attack::priorities());
     }
 
     fn unknown_frames(backend) {
-        let attack = Frame::new(0xbb, 0, 0, [0; 1000]).bytes().repeat(4000);
-        expect_calm(backend, "overhead_bytes", &attack);
+        expect_calm(backend, "overhead_bytes", &attack::unknown_frames());
     }
 
     fn padding(backend) {
-        let frame = Frame::new(kind::DATA, flag::PADDED, 1, [&[255, b'x'], &[0; 255][..]].concat());
-        let attack = [post(1, "/count"), frame.bytes().repeat(250)].concat();
+        let attack = [attack::post(1, "/count"), attack::padding(1, 250)].concat();
         // As much as the windows allow and no more: this alone breaks no limit.
         let rig = Rig::new(backend);
         let mut connection = rig.connection();
@@ -144,32 +106,23 @@ backends! {
     }
 
     fn resets_of_streams_that_have_ended(backend) {
-        let resets = Frame::reset(1, code::CANCEL).bytes().repeat(20_000);
-        let attack = [Frame::headers(1, block("GET", "/files/page"), true).bytes(), resets].concat();
-        expect_calm(backend, "resets_per_second", &attack);
+        expect_calm(backend, "resets_per_second", &attack::resets_of_ended_streams());
     }
 
     fn windows_that_grow_by_a_trifle(backend) {
-        let attack = [get(1, HELD), Frame::window_update(1, 1).bytes().repeat(200_000)].concat();
-        expect_calm(backend, "overhead_bytes", &attack);
+        expect_calm(backend, "overhead_bytes", &attack::window_trifles());
     }
 
     fn malformed_heads(backend) {
-        let attack: Vec<u8> = streams(2000)
-            .flat_map(|stream| Frame::headers(stream, hpack::encode([("X", "1")]), true).bytes())
-            .collect();
-        expect_calm(backend, "glitches_max", &attack);
+        expect_calm(backend, "glitches_max", &attack::malformed_heads());
     }
 
-    /// A field of 4000 bytes, and an index of one byte for it, again and again.
     fn a_bomb_of_indices(backend) {
         let rig = Rig::new(backend);
         let mut connection = rig.connection();
         expect_service(&mut connection);
         let before = rig.usage();
-        let mut bomb = block("GET", "/files/page");
-        hpack::push_literal(&mut bomb, 0x40, b"x", &[b'y'; 4000]);
-        bomb.extend([0xbe; 12_000]);
+        let bomb = attack::index_bomb();
         for _ in 0..20 {
             let stream = connection.new_stream();
             if connection.try_send(Frame::headers(stream, bomb.clone(), true).bytes()).is_err() {
@@ -192,12 +145,8 @@ backends! {
     fn a_bomb_of_small_fields(backend) {
         let rig = Rig::new(backend);
         let mut connection = rig.connection();
-        let mut bomb = block("GET", "/files/page");
-        for _ in 0..3000 {
-            hpack::push_literal(&mut bomb, 0, b"x", b"");
-        }
         let stream = connection.new_stream();
-        connection.send(Frame::headers(stream, bomb, true).bytes());
+        connection.send(Frame::headers(stream, attack::field_bomb(), true).bytes());
         match connection.try_response(stream) {
             Ok(response) => assert_eq!(response.status, 431),
             Err(fault) => assert_eq!(fault, Fault::Connection(code::ENHANCE_YOUR_CALM)),

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::origin::{Received, Visit};
 use crate::place::{Place, routes};
+pub use crate::support::h2::attack::HELD;
 use crate::support::h2::client::Connection;
 use crate::support::process::Usage;
 use crate::support::{Backend, Upstream, Xps};
@@ -93,10 +94,7 @@ impl Rig {
 /// What `/files/page` holds.
 pub const PAGE: &str = "a page";
 
-/// Reads nothing but its head of a request whose path begins with this, and never answers it.
-pub const HELD: &str = "/held";
-
-/// Anything else is answered with how many bytes of a body came.
+/// Reads nothing but its head of a request whose path begins with [`HELD`], and never answers it. Anything else is answered with how many bytes of a body came.
 fn serve(stream: TcpStream, seen: &Mutex<Vec<Received>>, held: &Mutex<Vec<Visit>>) {
     let mut visit = Visit::new(stream);
     let mut first = [0; 64];

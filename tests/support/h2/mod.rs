@@ -1,5 +1,6 @@
 //! HTTP/2 as tests speak it, with nothing of the server's own code.
 
+pub mod attack;
 pub mod bridge;
 pub mod client;
 pub mod frame;
