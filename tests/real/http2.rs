@@ -6,6 +6,7 @@ use std::process::Command;
 
 use serde_json::json;
 
+use crate::browser;
 use crate::curl::Curl;
 use crate::script::{self, Script};
 use crate::support::bridge::Over;
@@ -199,10 +200,6 @@ backends! {
     }
 
     fn a_browser_shows_a_page_of_a_hundred_images(backend) {
-        if is_wrapped() {
-            return skip(module_path!(), "a browser does not wait for a wrapper");
-        }
-        let Some(chromium) = require_program(module_path!(), "chromium", "chromium") else { return };
         let site = Site::new(backend, |root| {
             let image = |color: usize| format!("<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'><rect width='9' height='9' fill='rgb({color},0,0)'/></svg>");
             let tags: String = (0..IMAGES).map(|number| format!("<img src='image{number}.svg'>")).collect();
@@ -214,17 +211,9 @@ backends! {
             }";
             std::fs::write(root.join("page.html"), format!("<!doctype html><pre id=\"result\"></pre><script>{script}</script>{tags}")).expect("a file");
         });
-        let profile = tempfile::tempdir().expect("a temporary folder");
         let url = &site.urls("/page.html")[1].0;
-        let dom = run(
-            Command::new(chromium)
-                .args(["--headless", "--no-sandbox", "--disable-gpu", "--no-proxy-server", "--no-first-run"])
-                .args(["--disable-background-networking", "--disable-dev-shm-usage", "--ignore-certificate-errors", "--dump-dom"])
-                .arg(format!("--user-data-dir={}", profile.path().display()))
-                .env("HOME", profile.path())
-                .arg(url),
-        );
-        assert!(dom.contains(&format!("<pre id=\"result\">{IMAGES} over h2</pre>")), "{dom}");
+        let Some(document) = browser::document(module_path!(), url, &[]) else { return };
+        assert!(document.contains(&format!("<pre id=\"result\">{IMAGES} over h2</pre>")), "{document}");
     }
 
     /// `.ci/run nightly` builds it; the gate does not.

@@ -7,11 +7,13 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod browser;
 mod curl;
 mod gateway;
 mod haproxy;
 mod http2;
 mod nginx;
+mod page;
 mod promtool;
 mod script;
 mod testssl;

@@ -72,9 +72,7 @@ pub(super) const DRIVER_COUNTERS: [DriverCounter; 9] = [
     ("xps_ring_completions_total", "Outcomes of operations.", |of| of.completions),
     ("xps_ring_rearms_total", "Multishot operations armed again after the kernel had ended them.", |of| of.rearms),
     ("xps_ring_buffers_exhausted_total", "Receives that found no buffer and had to wait.", |of| of.buffers_exhausted),
-    ("xps_ring_accept_pauses_total", "Pauses of accepting, for lack of descriptors or memory.", |of| {
-        of.accept_pauses
-    }),
+    ("xps_ring_accept_pauses_total", "Pauses of accepting, for lack of descriptors or memory.", |of| of.accept_pauses),
     ("xps_ring_short_sends_total", "Sends of which the kernel took only a part.", |of| of.short_sends),
     ("xps_ring_promotions_total", "Sockets that were switched to large receive buffers.", |of| of.promotions),
     (
