@@ -17,6 +17,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use xps::internals::driver::sim::{Rng, Step};
+use xps::internals::session::Http2Limits;
 
 use self::client::H2Client;
 use self::client::abuse::Spare;
@@ -152,6 +153,11 @@ impl Scenario {
         // A client that stays takes a place for which others may wait.
         let may_stay =
             self.reference.is_none() && self.limits.connections_max >= 1000 && self.faults.descriptors_max >= 1000;
+        if does_more {
+            self.limits.http.http2 = limits(more);
+        }
+        // Who does not know how many streams there may be could have too many.
+        let is_narrow = self.limits.http.http2.streams_max < 100;
         let mut clients = std::mem::take(&mut self.clients);
         for (number, client) in clients.iter_mut().enumerate() {
             let manner = self.manner_of(number);
@@ -165,7 +171,7 @@ impl Scenario {
             if is_taken && !is_plain {
                 let service = service(number as u8, &client.service, (mood, does_more), rng);
                 let more = does_more.then_some(&mut *more);
-                *client = converted(service, client, (mood, self.stop), (is_sound, may_stay), rng, more);
+                *client = converted(service, client, (mood, self.stop), (is_sound, may_stay, is_narrow), rng, more);
             }
         }
         self.clients = clients;
@@ -177,6 +183,18 @@ impl Scenario {
     /// Whether a client of it speaks HTTP/2.
     pub fn has_http2(&self) -> bool {
         self.clients.iter().any(|client| client.http2.is_some())
+    }
+}
+
+/// What streams of a connection may have.
+fn limits(rng: &mut Rng) -> Http2Limits {
+    let mut draw = |usual: u32, others: [u32; 3]| if rng.coin() { usual } else { others[rng.below(3) as usize] };
+    let usual = Http2Limits::default();
+    Http2Limits {
+        streams_max: draw(usual.streams_max, [1, 3, 12]),
+        stream_window: draw(usual.stream_window, [16 << 10, 20_000, 1 << 20]),
+        connection_window: draw(usual.connection_window, [64 << 10, 100_000, 1 << 20]),
+        ..usual
     }
 }
 
@@ -208,7 +226,7 @@ fn converted(
     service: Service,
     client: &Client,
     (mood, stop): (Mood, Stop),
-    (is_sound, may_stay): (bool, bool),
+    (is_sound, may_stay, is_narrow): (bool, bool, bool),
     rng: &mut Rng,
     more: Option<&mut Rng>,
 ) -> Client {
@@ -218,6 +236,7 @@ fn converted(
         _ => Vec::new(),
     };
     let habit = Habit::draw(mood, stop, may_stay, &calls, rng);
+    let habit = Habit { waits_for_settings: habit.waits_for_settings || is_narrow, ..habit };
     let habit = match more {
         Some(more) => habit.draw_more(mood, stop, more),
         None => habit,

@@ -6,6 +6,7 @@
 use xps::internals::driver::sim::Rng;
 
 use super::super::frame::{self, BlockCut, WINDOW_MAX};
+use super::super::hpack::Field;
 use super::super::record::Extra;
 use super::H2Client;
 
@@ -19,6 +20,8 @@ pub enum Abuse {
     Unknown,
     /// Each answer is reset once it has begun.
     ResetsOnAnswer,
+    /// More fields than a head may have: the answer is an error.
+    LargeHead,
     // One stream is reset.
     DataAfterEnd,
     DataAfterReset,
@@ -35,6 +38,8 @@ pub enum Abuse {
     EmptyDataFlood,
     RapidReset,
     Continuations,
+    /// A few bytes that stand for very many.
+    HeadBomb,
     InterruptedBlock,
     LoneContinuation,
     EvenStream,
@@ -59,15 +64,16 @@ pub enum Abuse {
 
 use Abuse::{
     AcknowledgementWithMore, BadBlock, BigFrame, BodyBeyondLength, BodyBeyondWindow, Continuations, DataAfterEnd,
-    DataAfterReset, DataOnIdle, EmptyData, EmptyDataFlood, EvenStream, FrameSetting, HeadersAfterEnd, HeadersOnZero,
-    InterruptedBlock, LoneContinuation, PingFlood, Pings, Priorities, PriorityOfWrongLength, PushPromise, PushSetting,
-    RapidReset, ResetOfIdle, ResetsOnAnswer, Settings, SettingsFlood, ShortPing, StreamWindowOverflow,
-    StreamZeroIncrement, StreamsOverMaximum, UnfinishedBlock, Unknown, WindowOfIdle, WindowOverflow, WindowSetting,
-    ZeroIncrement,
+    DataAfterReset, DataOnIdle, EmptyData, EmptyDataFlood, EvenStream, FrameSetting, HeadBomb, HeadersAfterEnd,
+    HeadersOnZero, InterruptedBlock, LargeHead, LoneContinuation, PingFlood, Pings, Priorities, PriorityOfWrongLength,
+    PushPromise, PushSetting, RapidReset, ResetOfIdle, ResetsOnAnswer, Settings, SettingsFlood, ShortPing,
+    StreamWindowOverflow, StreamZeroIncrement, StreamsOverMaximum, UnfinishedBlock, Unknown, WindowOfIdle,
+    WindowOverflow, WindowSetting, ZeroIncrement,
 };
 
 /// Those after which everything else can be demanded.
-pub const HARMLESS: [Abuse; 12] = [
+pub const HARMLESS: [Abuse; 13] = [
+    LargeHead,
     Pings,
     Settings,
     EmptyData,
@@ -83,7 +89,8 @@ pub const HARMLESS: [Abuse; 12] = [
 ];
 
 /// The others, but what takes a time limit.
-pub const HARMFUL: [Abuse; 25] = [
+pub const HARMFUL: [Abuse; 26] = [
+    HeadBomb,
     StreamsOverMaximum,
     BodyBeyondWindow,
     PingFlood,
@@ -131,7 +138,8 @@ impl Abuse {
     /// The code with which the server has to end the connection.
     pub const fn end(self) -> Option<u32> {
         Some(match self {
-            Pings
+            LargeHead
+            | Pings
             | Settings
             | EmptyData
             | Priorities
@@ -145,7 +153,7 @@ impl Abuse {
             | PriorityOfWrongLength
             | StreamsOverMaximum
             | BodyBeyondWindow => return None,
-            PingFlood | SettingsFlood | EmptyDataFlood | RapidReset | Continuations | UnfinishedBlock => {
+            PingFlood | SettingsFlood | EmptyDataFlood | RapidReset | Continuations | HeadBomb | UnfinishedBlock => {
                 frame::ENHANCE_YOUR_CALM
             }
             InterruptedBlock | LoneContinuation | EvenStream | HeadersOnZero | PushPromise | ResetOfIdle
@@ -172,7 +180,7 @@ impl Abuse {
 impl H2Client {
     /// Does it now if it can be done now. `None`: later.
     pub(super) fn misbehave(&mut self, abuse: Abuse, rng: &mut Rng) -> Option<Vec<u8>> {
-        if abuse != StreamsOverMaximum && self.open() >= 80 {
+        if abuse != StreamsOverMaximum && self.open() >= self.server.streams_max.min(80) {
             return None;
         }
         // What is beyond the connection's window is another mistake.
@@ -258,6 +266,19 @@ impl H2Client {
                 frame::push(out, frame::HEADERS, frame::END_STREAM, self.next_id, &[]);
                 (0..60).for_each(|_| frame::push(out, frame::CONTINUATION, 0, self.next_id, &[]));
             }
+            LargeHead => {
+                let large = (0..100).map(|at| (format!("x-large-{at}").into_bytes(), vec![b'b'; 1000]));
+                let fields: Vec<_> = self.spare[Spare::Get as usize].fields.iter().cloned().chain(large).collect();
+                self.begin_with(out, &fields, frame::END_STREAM, None, rng);
+            }
+            HeadBomb => {
+                // The table at its usual size, a field that fills it, and then that again and again.
+                let mut block = b"\x3f\xe1\x1f\x40\x01a\x7f\xa1\x1e".to_vec();
+                block.extend([b'b'; 4000]);
+                block.extend([0xbe; 400]);
+                let flags = frame::END_STREAM;
+                frame::push_block(out, self.next_id, flags, &block, frame::FRAME_BYTES_MAX, &BlockCut::default());
+            }
             InterruptedBlock => {
                 frame::push(out, frame::HEADERS, frame::END_STREAM, self.next_id, &[]);
                 frame::push(out, frame::PING, 0, 0, &[0; 8]);
@@ -319,9 +340,14 @@ impl H2Client {
 
     /// Begins a stream of which nothing is demanded, but that it is reset with the code `must` if there is one.
     fn begin(&mut self, out: &mut Vec<u8>, spare: Spare, flags: u8, must: Option<&u32>, rng: &mut Rng) -> u32 {
+        let fields = self.spare[spare as usize].fields.clone();
+        self.begin_with(out, &fields, flags, must, rng)
+    }
+
+    fn begin_with(&mut self, out: &mut Vec<u8>, fields: &[Field], flags: u8, must: Option<&u32>, rng: &mut Rng) -> u32 {
         let id = self.next_id;
         self.next_id += 2;
-        let block = self.encoder.encode(&self.spare[spare as usize].fields, rng);
+        let block = self.encoder.encode(fields, rng);
         frame::push_block(out, id, flags, &block, frame::FRAME_BYTES_MAX, &BlockCut::default());
         // So that no window keeps the answer.
         frame::push_number(out, frame::WINDOW_UPDATE, id, 1 << 22);
