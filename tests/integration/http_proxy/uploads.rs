@@ -16,6 +16,9 @@ const CHUNKED: &str = "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\
 /// What a connection may cost while one side sends and the other does not read: a pipe, and buffers on their way.
 const HELD_BYTES_MAX: u64 = 4 << 20;
 
+/// The same of a worker that has carried large bodies before: what it holds for this connection. Up to 1.2 MiB were measured.
+const HELD_WHEN_WARM_MAX: u64 = 2 << 20;
+
 /// Connections with bodies in chunks of one byte.
 const ONE_BYTE_CHUNKS_COUNT: u64 = 30;
 
@@ -93,7 +96,7 @@ backends! {
     fn row_61_an_upload_to_a_slow_upstream_holds_bounded_memory(backend) {
         let origin = Origin::new();
         let gateway = Gateway::new(backend, &origin, &[]);
-        let _visit = round_trip_on(&gateway, &origin);
+        let _visit = warmed_up(&gateway, &origin);
         let before = gateway.xps.usage().rss_bytes;
         const LENGTH: u64 = 256 << 20;
         let wire = gateway.send(format!("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: {LENGTH}\r\n\r\n"));
@@ -101,13 +104,13 @@ backends! {
         assert!(sent < LENGTH, "nothing holds the client back");
         let grown = gateway.xps.usage().rss_bytes.saturating_sub(before);
         report(&format!("an upload that is not read, over {backend:?}: {} KiB, after {} KiB", grown >> 10, sent >> 10));
-        assert!(is_wrapped() || grown < HELD_BYTES_MAX, "{grown} bytes are held");
+        assert!(is_wrapped() || grown < HELD_WHEN_WARM_MAX, "{grown} bytes are held");
     }
 
     fn row_61_a_download_to_a_slow_client_holds_bounded_memory(backend) {
         let origin = Origin::new();
         let gateway = Gateway::new(backend, &origin, &[]);
-        let mut visit = round_trip_on(&gateway, &origin);
+        let mut visit = warmed_up(&gateway, &origin);
         let before = gateway.xps.usage().rss_bytes;
         const LENGTH: u64 = 256 << 20;
         let mut wire = gateway.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
@@ -119,7 +122,7 @@ backends! {
         assert!(sent < LENGTH, "nothing holds the upstream back");
         let grown = gateway.xps.usage().rss_bytes.saturating_sub(before);
         report(&format!("a download that is not read, over {backend:?}: {} KiB, after {} KiB", grown >> 10, sent >> 10));
-        assert!(is_wrapped() || grown < HELD_BYTES_MAX, "{grown} bytes are held");
+        assert!(is_wrapped() || grown < HELD_WHEN_WARM_MAX, "{grown} bytes are held");
         // It goes on where it stopped.
         let mut expected = Content::new(62);
         expected.expect(&wire.take_buffered());
@@ -373,6 +376,28 @@ fn round_trip_on(gateway: &Gateway, origin: &Origin) -> crate::origin::Visit {
     visit.send(OK);
     assert_ok(&wire.response());
     visit
+}
+
+/// The same after large bodies in both directions, so that what a worker keeps for its next connections is in memory: over
+/// io_uring 8 receive buffers of 256 KiB and 128 of 16 KiB are with the kernel, which fills them in turn, whichever
+/// connection it is for. HTTP/2 touches more of them than HTTP/1.1, since updates of windows come in small ones meanwhile.
+#[track_caller]
+fn warmed_up(gateway: &Gateway, origin: &Origin) -> crate::origin::Visit {
+    const LENGTH: usize = 8 << 20;
+    let mut wire = gateway.send(format!("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: {LENGTH}\r\n\r\n"));
+    let mut sink = wire.stream.try_clone().expect("a descriptor");
+    std::thread::scope(|scope| {
+        scope.spawn(move || sink.write_all(&vec![0; LENGTH]).expect("it is taken"));
+        let mut visit = origin.visit();
+        scope.spawn(move || {
+            assert_eq!(visit.request().body.len(), LENGTH);
+            visit.send(format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {LENGTH}\r\n\r\n"));
+            visit.send(vec![0; LENGTH]);
+        });
+        assert_eq!(wire.response().body.len(), LENGTH);
+    });
+    drop(wire);
+    round_trip_on(gateway, origin)
 }
 
 /// Sends chunks of one byte until the other end takes nothing more for a while.

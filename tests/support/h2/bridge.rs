@@ -43,7 +43,10 @@ impl Bridge {
     fn run(mut self) {
         let mut has_test_ended = false;
         while self.test.is_some() || self.server.is_some() {
-            self.write();
+            // A reset is reported once: to who reads or to who writes.
+            if self.write().is_err() {
+                return self.abandon();
+            }
             self.end();
             let is_over = self.translator.end.is_some();
             let takes_more = is_over || self.translator.from_test.len() < HELD_BYTES_MAX;
@@ -97,19 +100,24 @@ impl Bridge {
         }
     }
 
-    fn write(&mut self) {
+    /// An error: the test has reset its connection, or closed it.
+    fn write(&mut self) -> io::Result<()> {
         if let Some(test) = &self.test {
-            // A reset of the test's is seen where it is read.
-            write(test, &mut self.translator.to_test);
+            write(test, &mut self.translator.to_test)?;
         }
         loop {
             self.translator.advance();
             self.translator.credit();
-            let Some(server) = self.server.as_ref().filter(|_| !self.translator.to_server.is_empty()) else { return };
-            write(server, &mut self.translator.to_server);
+            let Some(server) = self.server.as_ref().filter(|_| !self.translator.to_server.is_empty()) else {
+                return Ok(());
+            };
+            // What has come from it before it was lost can still be read.
+            if write(server, &mut self.translator.to_server).is_err() {
+                self.translator.to_server.clear();
+            }
             // Once all is written, there is room for more.
             if !self.translator.to_server.is_empty() {
-                return;
+                return Ok(());
             }
         }
     }
@@ -161,16 +169,16 @@ fn read(mut stream: &TcpStream) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
-/// As much as it takes now.
-fn write(mut stream: &TcpStream, bytes: &mut Vec<u8>) {
+/// As much as it takes now. An error: nothing more arrives there.
+fn write(mut stream: &TcpStream, bytes: &mut Vec<u8>) -> io::Result<()> {
     while !bytes.is_empty() {
         match uninterrupted(|| stream.write(bytes)) {
             Ok(written) => drop(bytes.drain(..written)),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-            // Nothing more arrives there.
-            Err(_) => bytes.clear(),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) => return Err(error),
         }
     }
+    Ok(())
 }
 
 const PIECE_BYTES: usize = 64 << 10;
