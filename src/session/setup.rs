@@ -40,7 +40,7 @@ use super::name_routes::Named;
 use super::service::Protocol;
 use super::{CloseReason, Context, ListenerContext, Service, Slot};
 use crate::buffer::{Buffer, Chunk, SizeClass};
-use crate::driver::{Op, Outcome, Peer, Time, TlsFault};
+use crate::driver::{Fault, Op, Outcome, Peer, Time, TlsFault};
 use crate::http::h2::frame::PREFACE;
 use crate::session::Limits;
 use crate::session::http::refuse_plain;
@@ -239,6 +239,10 @@ impl Setup {
 
     /// Submits the operations that are needed now, and returns the progress.
     pub(super) fn pump(&mut self, client: &mut Transport, cx: &mut Context<'_>) -> Progress {
+        if cx.peer == Peer::Gone && self.context.service.wants_local_address() {
+            // Upstreams would be told that the connection is the server's own.
+            return Progress::Over(CloseReason::ClientLost(Fault::Os(libc::ENOTCONN)));
+        }
         match &self.header {
             Header::Malformed => return Progress::Over(CloseReason::NoProxyHeader),
             Header::Reading(head) => {

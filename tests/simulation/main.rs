@@ -6,6 +6,7 @@
 
 mod allowance;
 mod forward;
+mod gone;
 mod h2;
 mod judge;
 mod judge_forward;

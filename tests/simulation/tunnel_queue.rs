@@ -14,8 +14,8 @@ use xps::internals::upstream::{ConnectPolicy, GroupConfig, UpstreamGroup, Upstre
 
 use crate::scenario::{Mood, Scenario};
 
-const UPSTREAM: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1)), 3000);
-const LISTENER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(192, 0, 2, 100)), 80);
+pub const UPSTREAM: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1)), 3000);
+pub const LISTENER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(192, 0, 2, 100)), 80);
 
 /// What they keep of their clients meanwhile must not be in the buffers with which the tunnel that has the place goes on.
 #[test]
@@ -46,7 +46,7 @@ fn tunnel() -> Service {
 }
 
 /// Serves until every peer is done, then drains.
-fn serve(seed: u64, sim: &mut Sim, core: &mut Core) {
+pub fn serve(seed: u64, sim: &mut Sim, core: &mut Core) {
     let (mut done, mut is_draining) = (Vec::new(), false);
     while !core.is_finished() {
         if sim.peers_are_done() && !is_draining {
