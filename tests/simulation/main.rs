@@ -370,6 +370,35 @@ fn a_body_that_its_server_no_longer_takes_holds_no_receive_buffers() {
     }
 }
 
+/// A client has said that a request is its last, and goes on sending: its answer must not go under with a reset.
+#[test]
+fn what_follows_a_last_request_does_not_cost_its_answer() {
+    for seed in 0..100 {
+        let habit = Habit {
+            framing: Framing::Length,
+            pace: Pace::AtOnce,
+            is_early: false,
+            is_announced: false,
+            cut: None,
+            then: Then::Keep,
+        };
+        let ask = Ask { says_close: true, ..Ask::get(1, 20_000) };
+        let more = vec![b'x'; 20_000];
+        let steps = vec![
+            Step::Send([ask.bytes(), vec![b'x'; 100]].concat()),
+            Step::SendSlowly { bytes: more.clone(), piece_bytes: 500, every: Duration::from_micros(100) },
+            Step::ReadUntilEof,
+        ];
+        let payload = [ask.bytes(), vec![b'x'; 100], more].concat();
+        let client =
+            Client { steps, is_polite: true, ..Client::alone(Service::Forward(vec![ask]), payload, Vec::new()) };
+        let calm = Scenario::new(seed, Mood::Calm);
+        let forwarding = Forwarding { origins: vec![Server::Answers(vec![habit])], ..calm.forwarding };
+        let report = run(Scenario { clients: vec![client], forwarding, ..calm }, None);
+        assert!(report.alarms.is_empty(), "seed {seed}: {:#?}", report.alarms);
+    }
+}
+
 /// A client has sent everything and ended its side, and then waits for longer than the grace for ending it: first for a
 /// place at the server, and since its request's body is long, nothing is received meanwhile.
 #[test]

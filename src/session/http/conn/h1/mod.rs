@@ -411,7 +411,11 @@ impl Http {
         if self.is_leaving(client) {
             return Step::Wait;
         }
-        self.inbox.clear();
+        if !self.inbox.is_empty() {
+            // It sends more all the same.
+            self.has_said_last = false;
+            self.inbox.clear();
+        }
         if self.outbox.is_empty() && client.can_send() {
             client.shutdown(cx.ops);
         }
