@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+#[cfg(feature = "internals")]
+use super::planted_bug;
 use super::server::{Misdirected, ServerTls};
 use super::stream::HandshakeInfo;
 use super::subject::Subject;
@@ -42,10 +44,7 @@ impl ConnectionFacts {
             version: Cow::Borrowed(info.version),
             cipher_suite: Cow::Borrowed(info.cipher_suite),
             protocol: info.protocol.map(Box::from),
-            certificate: info.peer_certificates.first().map(|certificate| ClientCertificate {
-                subject: Subject::of(certificate),
-                is_of_session: info.is_resumed,
-            }),
+            certificate: certificate_of(info),
             server_name: info.server_name.map(Box::from),
             listener: Some(Arc::clone(listener)),
         }
@@ -89,6 +88,15 @@ impl ConnectionFacts {
             Misdirected::Serve => false,
         }
     }
+}
+
+fn certificate_of(info: &HandshakeInfo<'_>) -> Option<ClientCertificate> {
+    let certificate = info.peer_certificates.first()?;
+    #[cfg(feature = "internals")]
+    if planted_bug::strikes(planted_bug::TlsBug::LostCertificate) {
+        return None;
+    }
+    Some(ClientCertificate { subject: Subject::of(certificate), is_of_session: info.is_resumed })
 }
 
 #[cfg(test)]

@@ -13,6 +13,10 @@ pub enum TlsBug {
     TruncationIsEnd,
     /// The last records of what was to be sent are dropped.
     LostRecord,
+    /// The certificate that a client has shown is forgotten.
+    LostCertificate,
+    /// A connection to an upstream begins without the header that has to precede TLS.
+    NoPreamble,
 }
 
 thread_local! {

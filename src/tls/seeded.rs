@@ -20,15 +20,16 @@ use rustls::crypto::{
     ActiveKeyExchange, CryptoProvider, GetRandomFailed, SecureRandom, SharedSecret, SupportedKxGroup,
 };
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::sign::{CertifiedKey, Signer, SigningKey, SingleCertAndKey};
 use rustls::time_provider::TimeProvider;
 use rustls::version::{TLS12, TLS13};
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, NamedGroup, PeerMisbehaved, ServerConfig,
-    SignatureAlgorithm, SignatureScheme, SupportedProtocolVersion,
+    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, NamedGroup, PeerMisbehaved,
+    ServerConfig, SignatureAlgorithm, SignatureScheme, SupportedProtocolVersion,
 };
 
-use super::server::Crypto;
+use super::server::{ClientAuthMode, Crypto};
 use super::stream::Stream;
 use super::tickets::{Binding, TicketKeys, Tickets};
 use crate::driver::sim::Rng;
@@ -66,20 +67,24 @@ pub fn crypto() -> Crypto {
     Crypto { provider: Arc::new(provider), time: Arc::new(Clock) }
 }
 
-/// A server of these versions, with tickets.
+/// A server of these versions, with tickets. `client_auth`: whether it asks clients for a certificate; it
+/// accepts any.
 ///
 /// # Errors
 /// There is no such version.
 pub fn server_config(
     keys: &Arc<TicketKeys>,
     versions: &[&'static SupportedProtocolVersion],
+    client_auth: Option<ClientAuthMode>,
 ) -> Result<ServerConfig, Error> {
     let Crypto { provider, time } = crypto();
     let certified = CertifiedKey::new(vec![CertificateDer::from(&b"any certificate"[..])], Arc::new(Key));
-    let mut config = ServerConfig::builder_with_details(provider, time)
-        .with_protocol_versions(versions)?
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
+    let builder = ServerConfig::builder_with_details(provider, time).with_protocol_versions(versions)?;
+    let builder = match client_auth {
+        Some(mode) => builder.with_client_cert_verifier(Arc::new(Asking(mode))),
+        None => builder.with_no_client_auth(),
+    };
+    let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
     config.ticketer = Arc::new(Tickets::new(Arc::clone(keys), Binding::default()));
     Ok(config)
 }
@@ -95,7 +100,7 @@ pub fn server_stream() -> Result<Stream, Error> {
     let config = CONFIG.with_borrow_mut(|made| match made {
         Some(config) => Ok(Arc::clone(config)),
         None => {
-            let mut config = server_config(&TicketKeys::new(crypto()), &[&TLS13, &TLS12])?;
+            let mut config = server_config(&TicketKeys::new(crypto()), &[&TLS13, &TLS12], None)?;
             config.alpn_protocols = vec![b"http/1.1".to_vec()];
             Ok::<_, Error>(Arc::clone(made.insert(Arc::new(config))))
         }
@@ -103,14 +108,24 @@ pub fn server_stream() -> Result<Stream, Error> {
     Stream::server(config)
 }
 
-/// A client of these versions, which keeps its sessions.
+/// A client of these versions, which keeps its sessions. `certificate`: what it shows if it is asked, in DER.
 ///
 /// # Errors
 /// There is no such version.
-pub fn client_config(versions: &[&'static SupportedProtocolVersion]) -> Result<ClientConfig, Error> {
+pub fn client_config(
+    versions: &[&'static SupportedProtocolVersion],
+    certificate: Option<Vec<u8>>,
+) -> Result<ClientConfig, Error> {
     let Crypto { provider, time } = crypto();
     let builder = ClientConfig::builder_with_details(provider, time).with_protocol_versions(versions)?;
-    Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(Key)).with_no_client_auth())
+    let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(Key));
+    Ok(match certificate {
+        Some(certificate) => {
+            let certified = CertifiedKey::new(vec![CertificateDer::from(certificate)], Arc::new(Key));
+            builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(certified)))
+        }
+        None => builder.with_no_client_auth(),
+    })
 }
 
 #[derive(Debug)]
@@ -223,6 +238,51 @@ impl ServerCertVerifier for Key {
         _now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        _cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verified(message, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        _cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verified(message, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        vec![SCHEME]
+    }
+}
+
+/// Accepts every certificate of a client.
+#[derive(Debug)]
+struct Asking(ClientAuthMode);
+
+impl ClientCertVerifier for Asking {
+    fn client_auth_mandatory(&self) -> bool {
+        self.0 == ClientAuthMode::Require
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        Ok(ClientCertVerified::assertion())
     }
 
     fn verify_tls12_signature(

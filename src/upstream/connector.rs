@@ -35,6 +35,8 @@ use super::{OutboundTokens, Upstream};
 use crate::buffer::{Buffer, Chunk};
 use crate::driver::{Address, Fault, Op, OpId, Ops, Outcome, Socket, Time, TlsFault, Token};
 use crate::tcp::{CloseKind, End};
+#[cfg(feature = "internals")]
+use crate::tls::planted_bug::{self, TlsBug};
 use crate::tls::{Handshake, TlsPeer};
 use crate::transport::Transport;
 
@@ -260,7 +262,10 @@ impl Connector {
             let transport = self.tokens.transport(socket);
             return State::Connected(Connected { transport, address, received: Vec::new() });
         }
-        let secured = match (&self.upstream.tls, &self.preamble) {
+        let preamble = self.preamble.as_ref();
+        #[cfg(feature = "internals")]
+        let preamble = preamble.filter(|_| !planted_bug::strikes(TlsBug::NoPreamble));
+        let secured = match (&self.upstream.tls, preamble) {
             (Some(peer), None) => self.tokens.tls_transport(socket, peer),
             (Some(_), Some(_)) => Ok(self.tokens.transport(socket)),
             // Never in plain text.

@@ -263,6 +263,12 @@ impl Forwarding {
         self.manners.get(origin)?.as_ref()
     }
 
+    /// Whether the connections to all of them begin with a header.
+    pub fn expect_headers(&self) -> bool {
+        let expects = |number| self.manner_of(number).is_some_and(|manner| manner.beginnings.is_some());
+        (0..self.origins.len()).all(expects)
+    }
+
     /// With servers of which nothing worse can be said than that their connections end between requests. A reset is worse:
     /// it destroys what is still on its way of the answer before it.
     pub fn is_fickle_at_worst(&self) -> bool {

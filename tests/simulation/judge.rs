@@ -7,7 +7,7 @@ use crate::allowance::{self, Allowance};
 use crate::judge_forward::{self, judge_origins};
 use crate::scenario::{Client, Reply, Request, Scenario, Service, Stop, TEXT, Upstream};
 use crate::tls::Manner;
-use crate::{judge_h2, judge_tls};
+use crate::{judge_gateway, judge_h2, judge_tls};
 
 /// Judges every client and its upstream. Returns how many clients got everything.
 pub fn judge(scenario: &Scenario, sim: &Sim, peers: &[PeerId], alarms: &mut Vec<String>) -> u64 {
@@ -26,6 +26,9 @@ pub fn judge(scenario: &Scenario, sim: &Sim, peers: &[PeerId], alarms: &mut Vec<
         }
     }
     if let Err(what) = judge_tls::judge_origins(scenario, sim) {
+        alarms.push(what);
+    }
+    if let Err(what) = judge_gateway::judge_origins(scenario, sim, peers) {
         alarms.push(what);
     }
     whole

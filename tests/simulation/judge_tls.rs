@@ -3,6 +3,7 @@
 use xps::internals::driver::sim::{PeerEnd, PeerId, Sim};
 
 use crate::forward::origin_address;
+use crate::judge_gateway;
 use crate::scenario::{Scenario, Service, Stop};
 use crate::tls::{Flaw, Manner};
 
@@ -16,7 +17,12 @@ pub fn judge_client(scenario: &Scenario, number: usize, sim: &Sim, id: PeerId) -
     for server in servers {
         judge_end(sim, *server, scenario.upstream_manner(number)).map_err(|what| format!("its upstream {what}"))?;
     }
+    judge_gateway::judge_tunnel(scenario, number, sim, id)?;
     let Some(manner) = scenario.manner_of(number) else { return Ok(false) };
+    if manner.flaw != Flaw::Plain && scenario.lacks_certificate(number) {
+        judge_gateway::judge_refused(scenario, number, sim, id)?;
+        return Ok(true);
+    }
     judge_end(sim, id, Some(manner))?;
     let is_patient = scenario.stop == Stop::WhenDone;
     // An end that was not one is passed on as none.

@@ -6,10 +6,12 @@
 
 mod allowance;
 mod forward;
+mod gateway;
 mod gone;
 mod h2;
 mod judge;
 mod judge_forward;
+mod judge_gateway;
 mod judge_h2;
 mod judge_tls;
 mod lowered;
@@ -56,6 +58,13 @@ fn every_seed_over_tls_keeps_every_promise() {
     run_seeds(seeds.unwrap_or(SEEDS / 3), try_seed_over_tls);
 }
 
+/// The same over TLS, with gateways, certificates of clients and health checks.
+#[test]
+fn every_seed_behind_gateways_keeps_every_promise() {
+    let seeds = number("XPS_SIM_TLS_SEEDS").or_else(|| number("XPS_SIM_SEEDS"));
+    run_seeds(seeds.unwrap_or(SEEDS / 3), try_seed_behind_gateways);
+}
+
 /// The same seeds over HTTP/2, and over both.
 #[test]
 fn every_seed_over_http2_keeps_every_promise() {
@@ -88,6 +97,14 @@ fn try_seed(seed: u64) -> Option<String> {
 
 fn try_seed_over_tls(seed: u64) -> Option<String> {
     failure(seed, "every_seed_over_tls", &run(Scenario::new(seed, Mood::Any).over_tls(Mood::Any), None).alarms)
+}
+
+fn behind_gateways(seed: u64, mood: Mood) -> Scenario {
+    Scenario::new(seed, mood).over_tls(mood).behind_gateways(mood)
+}
+
+fn try_seed_behind_gateways(seed: u64) -> Option<String> {
+    failure(seed, "every_seed_behind_gateways", &run(behind_gateways(seed, Mood::Any), None).alarms)
 }
 
 /// Every third of them over TLS as well.
@@ -125,15 +142,18 @@ fn seeds_that_found_something_keep_every_promise() {
     /// Of a search far beyond the others.
     const FAR_SEEDS_OVER_TLS: &[u64] = &[17206, 24743, 31892, 35757, 60112, 71159];
     const FAR: u64 = 20_261_130_000_000;
+    const SEEDS_BEHIND_GATEWAYS: &[u64] = &[435, 1484, 1595, 1699, 1728];
     const SEEDS_OVER_HTTP2: &[u64] = &[29, 53, 97, 344, 900, 1069, 1122, 1200, 1626, 1687, 3521];
     let far_over_tls = FAR_SEEDS_OVER_TLS.iter().map(|seed| FAR + seed);
     let over_tls = SEEDS_OVER_TLS.iter().copied().chain(far_over_tls).filter_map(try_seed_over_tls);
+    let gateways = SEEDS_BEHIND_GATEWAYS.iter().copied().filter_map(try_seed_behind_gateways);
     // They found it before clients did what they should not, and wanted other protocols.
     let over_http2 = SEEDS_OVER_HTTP2.iter().copied().filter_map(|seed| {
         let scenario = with_http2(Scenario::new(seed, Mood::Any), Mood::Any, false);
         failure(seed, "seeds_that_found", &run(scenario, None).alarms)
     });
-    let failures: Vec<String> = SEEDS.iter().copied().filter_map(try_seed).chain(over_tls).chain(over_http2).collect();
+    let plain = SEEDS.iter().copied().filter_map(try_seed);
+    let failures: Vec<String> = plain.chain(over_tls).chain(gateways).chain(over_http2).collect();
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
@@ -168,6 +188,8 @@ fn a_run_can_be_had_again() {
         assert_eq!(fingerprint(), fingerprint(), "seed {seed}");
         let over_tls = || run(Scenario::new(seed, Mood::Any).over_tls(Mood::Any), None).fingerprint;
         assert_eq!(over_tls(), over_tls(), "seed {seed} over TLS");
+        let gateways = || run(behind_gateways(seed, Mood::Any), None).fingerprint;
+        assert_eq!(gateways(), gateways(), "seed {seed} behind gateways");
         let over_http2 = || run(over_http2(seed, Mood::Any), None).fingerprint;
         assert_eq!(over_http2(), over_http2(), "seed {seed} over HTTP/2");
     }
@@ -334,7 +356,7 @@ fn an_answer_that_comes_with_the_end_of_a_handshake_is_passed_on() {
         let tls = Encryption {
             clients: vec![(seed % 2 == 0).then(Manner::sound)],
             upstreams: vec![Some(manner)],
-            proxy: false,
+            ..Encryption::default()
         };
         let report = run(Scenario { clients: vec![client], tls: Some(tls), ..Scenario::new(seed, Mood::Calm) }, None);
         assert!(report.alarms.is_empty(), "seed {seed}: {:#?}", report.alarms);
@@ -364,7 +386,8 @@ fn a_body_that_its_server_no_longer_takes_holds_no_receive_buffers() {
         let pool = PoolConfig { small_max: 1 + seed as usize % 5, large_max: seed as usize % 2, ..calm.faults.pool };
         let faults = Faults { pool, ..calm.faults };
         let proxy = seed % 4 < 2;
-        let tls = Encryption { clients: vec![proxy.then(Manner::sound)], upstreams: vec![None], proxy };
+        let clients = vec![proxy.then(Manner::sound)];
+        let tls = Encryption { clients, upstreams: vec![None], proxy, ..Encryption::default() };
         let report = run(Scenario { clients: vec![client], forwarding, faults, tls: Some(tls), ..calm }, None);
         assert!(report.alarms.is_empty(), "seed {seed}: {:#?}", report.alarms);
     }
@@ -546,7 +569,7 @@ fn a_truncation_that_is_taken_for_an_end_is_noticed() {
         let tls = Encryption {
             clients: vec![(seed % 4 < 2).then(Manner::sound)],
             upstreams: vec![Some(Manner { flaw: Flaw::NoEnd, ..Manner::sound() })],
-            proxy: false,
+            ..Encryption::default()
         };
         let scenario = Scenario { clients: vec![client], tls: Some(tls), ..Scenario::new(seed, Mood::Calm) };
         let planted_bug = (seed % 2 == 0).then_some((Bug::Tls(TlsBug::TruncationIsEnd), 0));
@@ -556,6 +579,30 @@ fn a_truncation_that_is_taken_for_an_end_is_noticed() {
         noticed += u32::from(!report.alarms.is_empty());
     }
     assert!(strikes >= 30 && noticed == strikes, "{noticed} of {strikes} were noticed");
+}
+
+#[test]
+fn a_lost_certificate_of_a_client_is_noticed() {
+    // Where no upstream hears of it, nothing is missing.
+    assert_gateway_noticed(TlsBug::LostCertificate, 5);
+}
+
+#[test]
+fn a_connection_without_its_header_is_noticed() {
+    assert_gateway_noticed(TlsBug::NoPreamble, 100);
+}
+
+/// Plants the bug in calm runs behind gateways: there is an alarm only where it struck, and in this part of those, in
+/// hundredths.
+fn assert_gateway_noticed(bug: TlsBug, least: u32) {
+    let (mut strikes, mut noticed) = (0, 0);
+    for seed in 0..100 {
+        let report = run(behind_gateways(seed, Mood::Calm), Some((Bug::Tls(bug), seed as u32 % 4)));
+        assert!(report.has_planted_bug || report.alarms.is_empty(), "seed {seed}: {:#?}", report.alarms);
+        strikes += u32::from(report.has_planted_bug);
+        noticed += u32::from(!report.alarms.is_empty());
+    }
+    assert!(strikes >= 15 && noticed * 100 >= strikes * least, "{noticed} of {strikes} were noticed");
 }
 
 /// Plants the bug in calm runs over TLS: there is an alarm only where it struck.

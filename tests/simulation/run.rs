@@ -15,6 +15,7 @@ use xps::internals::driver::{Completion, Counters, Driver, OpId, SymlinkPolicy, 
 use xps::internals::file::store::RootPath;
 use xps::internals::http::error_page::ErrorPages;
 use xps::internals::http::forward::{Authority, RequestRules, ResponseRules};
+use xps::internals::limit::{Admission, AdmissionConfig, Network};
 use xps::internals::session::http::{
     ExchangeBug, FileRoute, Files, Http2Bug, Proxy, ProxyRoute as Route, Router, RouterCell, Source,
     plant_exchange_bug, plant_http2_bug, unplant_exchange_bug, unplant_http2_bug,
@@ -26,11 +27,12 @@ use xps::internals::upstream::{
     ConnectPolicy, GroupConfig, UpstreamGroup, Upstreams, plant_lost_wake_up, unplant_lost_wake_up,
 };
 
-use crate::forward::{Forwarding, PROXY_ADDRESS, origin_address};
+use crate::forward::{PROXY_ADDRESS, origin_address};
+use crate::gateway::Gateways;
 use crate::h2::record::Counts;
 use crate::h2::reference::{Answer, Reference, Server};
 use crate::judge::judge;
-use crate::scenario::{FileCase, Scenario, Service, Stop, TEXT, UPSTREAM_PORT, Upstream, listener_address};
+use crate::scenario::{Client, FileCase, Scenario, Service, Stop, TEXT, UPSTREAM_PORT, Upstream, listener_address};
 use crate::tls::{Flaw, Manner, Tls};
 
 /// What came of a run.
@@ -110,19 +112,33 @@ impl World {
             sim.file(&path, case.bytes());
         }
         let mut core = Core::new(scenario.limits.clone());
-        let tls = scenario.tls.as_ref().map(|encryption| (encryption, Tls::new(scenario.seed, scenario.has_http2())));
-        let context = |service: SessionService, has_tls: bool| {
+        let gateways = scenario.gateways();
+        let tls = scenario.tls.as_ref();
+        let tls = tls.map(|encryption| (encryption, Tls::new(scenario.seed, scenario.has_http2(), gateways)));
+        if gateways.is_some_and(|gateways| gateways.are_trusted) {
+            let trusted = Network::around([192, 0, 2, 0].into(), 24).into_iter().collect();
+            let config = AdmissionConfig { trusted, ..AdmissionConfig::default() };
+            core.admit_by(Admission::succeeding(&Admission::default(), &config));
+        }
+        let context = |service: SessionService, has_tls: bool, expects_proxy_header: bool| {
             let tls = tls.as_ref().filter(|_| has_tls).map(|(_, tls)| {
                 // Every other seed signs away from the loop.
                 let signs_slowly = scenario.seed.is_multiple_of(2);
                 Arc::new(ServerTls { signs_slowly, ..ServerTls::from(Arc::clone(&tls.listener)) })
             });
             let h2c = scenario.has_http2() && tls.is_none() && matches!(service, SessionService::Http(_));
-            ListenerContext { h2c, tls, ..service.into() }
+            ListenerContext { h2c, tls, expects_proxy_header, ..service.into() }
         };
-        let proxy = forwarding_service(&scenario.forwarding, tls.as_ref().map(|(_, tls)| tls), &mut sim);
+        let has_gateway = |number: usize| scenario.manner_of(number).is_some_and(|manner| manner.ends.is_some());
+        let (proxy, group) = forwarding_service(scenario, tls.as_ref().map(|(_, tls)| tls), &mut sim);
         let has_tls = tls.as_ref().is_some_and(|(encryption, _)| encryption.proxy);
-        core.add_listener(ListenerId(0), sim.listener(PROXY_ADDRESS), context(proxy, has_tls));
+        let is_shared = |client: &Client| matches!(client.service, Service::Forward(_));
+        let proxy_has_gateway =
+            scenario.clients.iter().enumerate().any(|(number, client)| is_shared(client) && has_gateway(number));
+        core.add_listener(ListenerId(0), sim.listener(PROXY_ADDRESS), context(proxy, has_tls, proxy_has_gateway));
+        if gateways.is_some_and(|gateways| gateways.checks.is_some()) {
+            core.monitor_upstreams(&[group], sim.now());
+        }
         let mut peers = Vec::new();
         for (number, client) in scenario.clients.iter().enumerate() {
             let (manner, upstream_manner) = (scenario.manner_of(number), scenario.upstream_manner(number));
@@ -133,14 +149,15 @@ impl World {
                 Service::Proxy(upstream) => {
                     let tls = tls.as_ref().zip(upstream_manner).map(|((_, tls), manner)| (tls, manner));
                     let connect_timeout = scenario.limits.connect_timeout;
-                    Some(proxy_service(upstream, number, connect_timeout, tls, &mut sim))
+                    Some(proxy_service(upstream, number, connect_timeout, tls, gateways, &mut sim))
                 }
                 service => session_service(service),
             };
             let address = match service {
                 Some(service) => {
                     let address = listener_address(number);
-                    core.add_listener(ListenerId(0), sim.listener(address), context(service, manner.is_some()));
+                    let context = context(service, manner.is_some(), has_gateway(number));
+                    core.add_listener(ListenerId(0), sim.listener(address), context);
                     address
                 }
                 None => PROXY_ADDRESS,
@@ -326,13 +343,15 @@ fn proxy_service(
     number: usize,
     connect_timeout: Duration,
     tls: Option<(&Tls, &Manner)>,
+    gateways: Option<&Gateways>,
     sim: &mut Sim,
 ) -> SessionService {
     let host = format!("upstream-{number}");
     sim.host(&host, upstream.addresses.clone());
     let layers = tls.map(|(tls, manner)| tls.server(manner));
     sim.upstream_over(layers, upstream.address(), upstream.behaviour.clone());
-    let config = GroupConfig::of([upstream_address(host, UPSTREAM_PORT, tls.is_some())]);
+    let announce = gateways.filter(|_| tls.is_some()).and_then(|gateways| gateways.announce);
+    let config = GroupConfig { announce, ..GroupConfig::of([upstream_address(host, UPSTREAM_PORT, tls.is_some())]) };
     let peers = [tls.map(|(tls, _)| tls.peer.clone())];
     let connect_policy = ConnectPolicy { tries_max: 0, connect_timeout };
     SessionService::Proxy(UpstreamGroup::sharing(&mut Upstreams::default(), config, &peers, 0), connect_policy)
@@ -342,7 +361,9 @@ fn upstream_address(host: String, port: u16, is_tls: bool) -> UpstreamAddress {
     if is_tls { UpstreamAddress::Tcp { host: host.into(), port, is_tls } } else { UpstreamAddress::tcp(host, port) }
 }
 
-fn forwarding_service(forwarding: &Forwarding, tls: Option<&Tls>, sim: &mut Sim) -> SessionService {
+/// The service, and its group of servers.
+fn forwarding_service(scenario: &Scenario, tls: Option<&Tls>, sim: &mut Sim) -> (SessionService, Rc<UpstreamGroup>) {
+    let forwarding = &scenario.forwarding;
     let (mut addresses, mut peers) = (Vec::new(), Vec::new());
     for (number, server) in forwarding.origins.iter().enumerate() {
         let address = origin_address(number);
@@ -353,12 +374,19 @@ fn forwarding_service(forwarding: &Forwarding, tls: Option<&Tls>, sim: &mut Sim)
         addresses.push(upstream_address(address.ip().to_string(), address.port(), tls.is_some()));
         peers.push(tls.map(|(tls, _)| tls.peer.clone()));
     }
-    let mut config = GroupConfig { queue: forwarding.queue, ..GroupConfig::of(addresses) };
+    let gateways = scenario.gateways();
+    let mut config = GroupConfig {
+        queue: forwarding.queue,
+        announce: gateways.filter(|_| forwarding.expect_headers()).and_then(|gateways| gateways.announce),
+        checks: gateways.and_then(|gateways| gateways.checks.clone()),
+        ..GroupConfig::of(addresses)
+    };
     config.endpoints.iter_mut().for_each(|endpoint| endpoint.connections_max = forwarding.places);
     let file_route = Rc::new(FileRoute::nothing(ResponseConfig::default(), ErrorPages::default()));
+    let group = UpstreamGroup::sharing(&mut Upstreams::default(), config, &peers, 0);
     let route = Route {
         name: "/".into(),
-        group: UpstreamGroup::sharing(&mut Upstreams::default(), config, &peers, 0),
+        group: Rc::clone(&group),
         connect_policy: ConnectPolicy { tries_max: forwarding.tries_max, connect_timeout: Duration::from_secs(10) },
         request: RequestRules::default(),
         response: ResponseRules::default(),
@@ -369,5 +397,5 @@ fn forwarding_service(forwarding: &Forwarding, tls: Option<&Tls>, sim: &mut Sim)
         body_bytes_max: 0,
         file_route: Rc::clone(&file_route),
     };
-    SessionService::Http(RouterCell::new(Router::of(Box::new(Proxy(Rc::new(route))), file_route)))
+    (SessionService::Http(RouterCell::new(Router::of(Box::new(Proxy(Rc::new(route))), file_route))), group)
 }

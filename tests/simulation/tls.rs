@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::{Read, Write};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
@@ -14,9 +15,11 @@ use rustls::{
     ClientConfig, ClientConnection, Connection, Error, ServerConfig, ServerConnection, SupportedProtocolVersion,
 };
 use xps::internals::driver::sim::{Cut, Layer, LayerInput, Layers, PeerEnd, Rng};
+use xps::internals::tcp::proxy_header::ProxyVersion;
 use xps::internals::tls::seeded;
 use xps::internals::tls::{TicketKeys, TlsPeer};
 
+use crate::gateway::{Beginnings, Ends, Gateways, IDENTITIES, certificate, read_header};
 use crate::scenario::{Client, Mood, Scenario, Service, Stop};
 
 /// Who speaks TLS in a run.
@@ -28,6 +31,7 @@ pub struct Encryption {
     pub upstreams: Vec<Option<Manner>>,
     /// The shared proxy's listener has TLS.
     pub proxy: bool,
+    pub gateways: Option<Gateways>,
 }
 
 /// How a peer speaks TLS.
@@ -41,6 +45,14 @@ pub struct Manner {
     pub stays_open: bool,
     pub flaw: Flaw,
     pub cut: Option<(usize, Cut)>,
+    /// What it sends before all else: the header of its gateway.
+    pub preamble: Vec<u8>,
+    /// The addresses in that.
+    pub ends: Option<Ends>,
+    /// Whose certificate it shows if it is asked, of [`IDENTITIES`].
+    pub identity: Option<usize>,
+    /// The connections to this server begin with a header, which goes here.
+    pub beginnings: Option<Beginnings>,
 }
 
 /// What is wrong with it.
@@ -67,7 +79,29 @@ impl Manner {
             stays_open: false,
             flaw: Flaw::None,
             cut: None,
+            preamble: Vec::new(),
+            ends: None,
+            identity: None,
+            beginnings: None,
         }
+    }
+
+    /// Lets its connection begin with the header of a gateway. What is wrong with its TLS comes behind that.
+    pub fn announce_by(&mut self, ends: Ends, version: ProxyVersion) {
+        self.preamble = ends.header(version);
+        self.ends = Some(ends);
+        let length = self.preamble.len();
+        if let Flaw::Flip(at) = &mut self.flaw {
+            *at += length;
+        }
+        if let (Flaw::Flip(_) | Flaw::Garbage(_), Some((at, _))) = (&self.flaw, &mut self.cut) {
+            *at += length;
+        }
+    }
+
+    /// Expects a header at the beginning of each connection.
+    pub fn expect_header(&mut self) {
+        self.beginnings = Some(Beginnings::default());
     }
 
     /// Whether it speaks as it should.
@@ -97,8 +131,7 @@ impl Manner {
             record_bytes_max: if rng.coin() { 16 << 10 } else { rng.length(16 << 10).max(bytes / 500) },
             updates_keys: !is_tls12 && rng.below(4) == 0,
             stays_open: rng.below(4) == 0,
-            flaw: Flaw::None,
-            cut: None,
+            ..Self::sound()
         };
         if mood == Mood::Calm || rng.below(4) != 0 {
             return sound;
@@ -184,6 +217,8 @@ pub struct Tls {
     client: Versions<ClientConfig>,
     /// Of clients of HTTP/2.
     client_h2: Versions<ClientConfig>,
+    /// Of clients with the certificate of each identity.
+    client_of: Vec<Versions<ClientConfig>>,
     /// Of the server that is tested.
     pub listener: Arc<ServerConfig>,
     pub peer: TlsPeer,
@@ -219,13 +254,18 @@ impl<Config> Versions<Config> {
 impl Tls {
     /// Everything random in it follows from the seed, and the clock of this thread begins. `has_http2`: the listeners
     /// speak HTTP/2 with those who ask for it.
-    pub fn new(seed: u64, has_http2: bool) -> Self {
+    pub fn new(seed: u64, has_http2: bool, gateways: Option<&Gateways>) -> Self {
         seeded::seed(seed);
         let keys = TicketKeys::new(seeded::crypto());
-        let server = |versions: &[&'static SupportedProtocolVersion]| seeded::server_config(&keys, versions);
-        let config = Arc::new(seeded::client_config(&[&TLS13, &TLS12]).expect("it can be used"));
-        let mut listener = server(&[&TLS13, &TLS12]).expect("it can be used");
-        let client = Versions::new(seeded::client_config);
+        let server = |versions: &[&'static SupportedProtocolVersion]| seeded::server_config(&keys, versions, None);
+        let config = Arc::new(seeded::client_config(&[&TLS13, &TLS12], None).expect("it can be used"));
+        let client_auth = gateways.and_then(|gateways| gateways.client_auth);
+        let mut listener = seeded::server_config(&keys, &[&TLS13, &TLS12], client_auth).expect("it can be used");
+        let client = Versions::new(|versions| seeded::client_config(versions, None));
+        let names = IDENTITIES.iter().filter(|_| gateways.is_some());
+        let client_of = names
+            .map(|name| Versions::new(|versions| seeded::client_config(versions, Some(certificate(name)))))
+            .collect();
         if has_http2 {
             listener.alpn_protocols = vec![ALPN_H2.to_vec(), b"http/1.1".to_vec()];
         }
@@ -233,6 +273,7 @@ impl Tls {
             server: Versions::new(server),
             client_h2: client.with(|config| config.alpn_protocols = vec![ALPN_H2.to_vec()]),
             client,
+            client_of,
             listener: Arc::new(listener),
             peer: TlsPeer { config, server_name: name() },
         }
@@ -240,9 +281,10 @@ impl Tls {
 
     /// What a client speaks through; `None`: it speaks no TLS.
     pub fn client(&self, manner: &Manner, is_http2: bool) -> Option<Box<dyn Layer>> {
-        let config = if is_http2 { &self.client_h2 } else { &self.client };
+        let of_identity = manner.identity.and_then(|identity| self.client_of.get(identity));
+        let config = of_identity.unwrap_or(if is_http2 { &self.client_h2 } else { &self.client });
         let connection = ClientConnection::new(config.of(manner), name()).expect("it can be used");
-        (manner.flaw != Flaw::Plain).then(|| TlsLayer::boxed(connection.into(), manner))
+        (manner.flaw != Flaw::Plain).then(|| TlsLayer::boxed(connection.into(), manner, None))
     }
 
     /// What a server speaks through.
@@ -267,7 +309,12 @@ struct TlsServer {
 impl Layers for TlsServer {
     fn next(&self) -> Box<dyn Layer> {
         let connection = ServerConnection::new(Arc::clone(&self.config)).expect("it can be used");
-        TlsLayer::boxed(connection.into(), &self.manner)
+        let beginning = self.manner.beginnings.as_ref().map(|beginnings| {
+            let number = beginnings.borrow().len();
+            beginnings.borrow_mut().push(Vec::new());
+            (Rc::clone(beginnings), number)
+        });
+        TlsLayer::boxed(connection.into(), &self.manner, beginning)
     }
 }
 
@@ -284,23 +331,26 @@ struct TlsLayer {
     said: usize,
     /// Where each record with plaintext ends: in the output, and in the plaintext.
     records: Vec<(usize, usize)>,
+    /// Where the header goes that is not complete, and which one of those it is.
+    beginning: Option<(Beginnings, usize)>,
 }
 
 impl TlsLayer {
-    fn boxed(connection: Connection, manner: &Manner) -> Box<dyn Layer> {
+    fn boxed(connection: Connection, manner: &Manner, beginning: Option<(Beginnings, usize)>) -> Box<dyn Layer> {
         let mut layer = Self {
             connection,
             manner: manner.clone(),
             input: LayerInput::Open,
             partial: Vec::new(),
-            output: VecDeque::new(),
-            made: 0,
+            output: manner.preamble.iter().copied().collect(),
+            made: manner.preamble.len(),
             said: 0,
             records: Vec::new(),
+            beginning,
         };
         if let Flaw::Garbage(bytes) = &manner.flaw {
             layer.output.extend(bytes);
-            layer.made = bytes.len();
+            layer.made += bytes.len();
         }
         layer.collect();
         Box::new(layer)
@@ -321,6 +371,27 @@ impl TlsLayer {
         self.output.extend(bytes);
     }
 
+    /// Takes the header from the front, and returns what follows it.
+    fn take_beginning<'b>(&mut self, bytes: &'b [u8]) -> &'b [u8] {
+        let Some((beginnings, number)) = self.beginning.take() else { return bytes };
+        let mut all = beginnings.borrow_mut();
+        let beginning = &mut all[number];
+        let before = beginning.len();
+        beginning.extend_from_slice(bytes);
+        match read_header(beginning) {
+            Ok(Some((_, length))) => {
+                beginning.truncate(length);
+                return &bytes[length - before..];
+            }
+            Ok(None) => {
+                drop(all);
+                self.beginning = Some((beginnings, number));
+            }
+            Err(_) => self.input = LayerInput::Failed(PeerEnd::Garbled),
+        }
+        &[]
+    }
+
     fn note_partial(&mut self, bytes: &[u8]) {
         self.partial.extend_from_slice(bytes);
         let mut whole = 0;
@@ -335,7 +406,8 @@ impl TlsLayer {
 }
 
 impl Layer for TlsLayer {
-    fn hear(&mut self, mut bytes: &[u8], received: &mut Vec<u8>) {
+    fn hear(&mut self, bytes: &[u8], received: &mut Vec<u8>) {
+        let mut bytes = self.take_beginning(bytes);
         self.note_partial(bytes);
         while !bytes.is_empty() && self.input == LayerInput::Open {
             if self.connection.read_tls(&mut bytes).expect("plaintext is taken at once") == 0 {
