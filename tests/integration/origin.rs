@@ -38,6 +38,11 @@ impl Origin {
         }
     }
 
+    /// The next connection, if one comes within this time.
+    pub fn next_visit(&self, time: Duration) -> Option<Visit> {
+        self.visits.recv_timeout(time).ok().map(Visit::new)
+    }
+
     /// Checks that no connection comes within a moment, and none has come.
     #[track_caller]
     pub fn expect_no_visit(&self) {

@@ -3,7 +3,10 @@
 use std::net::SocketAddr;
 
 use crate::origin::Origin;
+use crate::support::bridge::Over;
 use crate::support::client::read_until_cut;
+use crate::support::h2::client::Connection;
+use crate::support::tls::Client;
 use crate::support::{Backend, Launch, Xps};
 use crate::wire::{Response, Wire};
 
@@ -28,10 +31,25 @@ impl Gateway {
         Self::launched(Self::launch(backend).over_what_is_asked(), upstreams, flags)
     }
 
-    /// One whose clients speak HTTP/2 themselves, whatever the others are to do.
+    /// One whose clients speak HTTP/2 themselves, without TLS or over it, whatever the others are to do.
     #[track_caller]
-    pub fn over_h2c(backend: Backend, origin: &Origin) -> Self {
-        Self::launched(Self::launch(backend), &[origin.address()], &["--h2c"])
+    pub fn over_http2(backend: Backend, over: Over, upstream: SocketAddr, flags: &[&str]) -> Self {
+        Self::launched(Self::launch(backend).over(over), &[upstream], flags)
+    }
+
+    /// A connection of such a client.
+    #[track_caller]
+    pub fn connection(&self) -> Connection {
+        match self.xps.encryption() {
+            None => Connection::to(self.xps.address()),
+            Some(_) => {
+                let client = Client::trusting_anyone().offering(&["h2"]);
+                let mut connection = Connection::over_tls(self.xps.address(), &client, "localhost");
+                // Another one is none of the certificate's (421).
+                connection.set_authority("localhost");
+                connection
+            }
+        }
     }
 
     fn launch(backend: Backend) -> Launch {

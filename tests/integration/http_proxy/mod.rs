@@ -3,7 +3,7 @@
 //! Tests are named after the rows of the project's HTTP checklist that they protect. A test plays both the clients and
 //! the upstreams, mostly by turns on one thread, so that the order of events is the one that is written down.
 
-mod gateway;
+pub mod gateway;
 
 mod access_log;
 mod causes;
@@ -14,6 +14,7 @@ mod reasons;
 mod responses;
 mod trailers;
 mod truncation;
+mod tunnels;
 mod upgrades;
 mod uploads;
 mod upstreams;

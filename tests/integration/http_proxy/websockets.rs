@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 
 use crate::http_proxy::gateway::Gateway;
 use crate::origin::{Origin, Visit};
+use crate::support::bridge::Over;
 use crate::support::h2::client::Connection;
 use crate::support::h2::frame::{Frame, code, setting};
 use crate::support::{Backend, Content, Launch, assert_same_bytes, backends, read_rest, uninterrupted};
@@ -11,10 +12,13 @@ use crate::support::{Backend, Content, Launch, assert_same_bytes, backends, read
 /// A proxy that speaks HTTP/2 without TLS.
 #[track_caller]
 fn proxy(backend: Backend, origin: &Origin) -> Gateway {
-    Gateway::over_h2c(backend, origin)
+    Gateway::over_http2(backend, Over::H2c, origin.address(), &[])
 }
 
-/// The fields of a request for a WebSocket.
+/// Without TLS and over it.
+pub const BOTH: [Over; 2] = [Over::H2c, Over::H2];
+
+/// The fields of a request for a WebSocket, without TLS.
 const FIELDS: [(&str, &str); 7] = [
     (":method", "CONNECT"),
     (":protocol", "websocket"),
@@ -25,9 +29,17 @@ const FIELDS: [(&str, &str); 7] = [
     ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
 ];
 
+/// Begins a request for a WebSocket.
+#[track_caller]
+pub fn open(client: &mut Connection) -> u32 {
+    let mut fields = FIELDS;
+    (fields[2].1, fields[3].1) = (client.scheme, client.authority);
+    client.request_of(&fields, false)
+}
+
 /// The answer to a request, as `accept` makes it of the key.
 #[track_caller]
-fn switch(visit: &mut Visit, rest: &str) {
+pub fn switch(visit: &mut Visit, rest: &str) {
     let request = visit.request();
     assert_eq!(request.line(), "GET /chat HTTP/1.1");
     assert_eq!((request.values("Upgrade"), request.values("Connection")), (vec!["websocket"], vec!["upgrade"]));
@@ -58,56 +70,67 @@ fn accept(key: &str) -> String {
 /// A client and an upstream with a tunnel between them.
 #[track_caller]
 fn opened(gateway: &Gateway, origin: &Origin) -> (Connection, u32, Visit) {
-    let mut client = Connection::to(gateway.xps.address());
-    let stream = client.request_of(&FIELDS, false);
+    let mut client = gateway.connection();
+    let (stream, visit) = opened_on(&mut client, origin);
+    (client, stream, visit)
+}
+
+/// A stream of this client and an upstream with a tunnel between them.
+#[track_caller]
+pub fn opened_on(client: &mut Connection, origin: &Origin) -> (u32, Visit) {
+    let stream = open(client);
     let mut visit = origin.visit();
     switch(&mut visit, "");
     let response = client.head(stream);
     assert_eq!((response.status, response.field("sec-websocket-protocol")), (200, Some("chat")));
     assert_eq!((response.field("sec-websocket-accept"), response.field("content-length")), (None, None));
     assert!(client.settings.contains(&(setting::ENABLE_CONNECT_PROTOCOL, 1)));
-    (client, stream, visit)
+    (stream, visit)
 }
 
 /// Waits for this many bytes of the tunnel.
 #[track_caller]
-fn wait_for(client: &mut Connection, stream: u32, bytes: usize) {
+pub fn wait_for(client: &mut Connection, stream: u32, bytes: usize) {
     client.read_until("bytes of the tunnel", |client| client.seen(stream).body.len() >= bytes);
 }
 
 backends! {
     fn bytes_pass_both_ways_and_each_ends_on_its_own(backend) {
-        let origin = Origin::new();
-        let gateway = proxy(backend, &origin);
-        let (mut client, stream, mut visit) = opened(&gateway, &origin);
-        for round in 1..=3 {
-            client.upload(stream, b"\x81\x85hello", false);
-            assert_eq!(visit.take(7), b"\x81\x85hello");
-            visit.send("\u{1}answer");
-            wait_for(&mut client, stream, round * 7);
+        for over in BOTH {
+            let origin = Origin::new();
+            let gateway = Gateway::over_http2(backend, over, origin.address(), &[]);
+            let (mut client, stream, mut visit) = opened(&gateway, &origin);
+            for round in 1..=3 {
+                client.upload(stream, b"\x81\x85hello", false);
+                assert_eq!(visit.take(7), b"\x81\x85hello");
+                visit.send("\u{1}answer");
+                wait_for(&mut client, stream, round * 7);
+            }
+            // The client has no more to say, but listens.
+            client.upload(stream, b"bye", true);
+            assert_eq!(visit.take(3), b"bye");
+            assert_eq!(uninterrupted(|| visit.stream.read(&mut [0])).expect("an end"), 0);
+            visit.send("the last word");
+            visit.end();
+            let response = client.response(stream);
+            assert!(response.body.ends_with(b"the last word"), "{response:?}");
+            client.finish();
         }
-        // The client has no more to say, but listens.
-        client.upload(stream, b"bye", true);
-        assert_eq!(visit.take(3), b"bye");
-        assert_eq!(uninterrupted(|| visit.stream.read(&mut [0])).expect("an end"), 0);
-        visit.send("the last word");
-        visit.end();
-        let response = client.response(stream);
-        assert!(response.body.ends_with(b"the last word"), "{response:?}");
-        client.finish();
     }
 
     fn the_upstream_may_end_first(backend) {
-        let origin = Origin::new();
-        let gateway = proxy(backend, &origin);
-        let (mut client, stream, mut visit) = opened(&gateway, &origin);
-        visit.send("all of it");
-        visit.end();
-        assert_eq!(client.response(stream).body, b"all of it");
-        client.upload(stream, b"an answer to it", true);
-        assert_eq!(visit.until_end(), b"an answer to it");
-        assert_eq!(client.reset_of(stream), None);
-        client.finish();
+        for over in BOTH {
+            let origin = Origin::new();
+            let gateway = Gateway::over_http2(backend, over, origin.address(), &[]);
+            let (mut client, stream, mut visit) = opened(&gateway, &origin);
+            visit.send("all of it");
+            visit.end();
+            assert_eq!(client.response(stream).body, b"all of it");
+            client.upload(stream, b"an answer to it", true);
+            assert_eq!(visit.until_end(), b"an answer to it");
+            assert_eq!(client.reset_of(stream), None);
+            client.finish();
+        }
     }
 
     fn what_comes_with_the_heads_is_not_lost(backend) {
@@ -124,20 +147,22 @@ backends! {
     }
 
     fn a_break_on_one_side_is_one_on_the_other(backend) {
-        let origin = Origin::new();
-        let gateway = proxy(backend, &origin);
-        let (mut client, stream, mut visit) = opened(&gateway, &origin);
-        client.send_frame(&Frame::reset(stream, code::CANCEL));
-        assert!(uninterrupted(|| visit.stream.read(&mut [0])).is_err());
-        client.ping().expect("the connection goes on");
-        let (mut client, stream, visit) = opened(&gateway, &origin);
-        visit.reset();
-        assert_eq!(client.expect_reset(stream), code::CANCEL);
-        client.ping().expect("the connection goes on");
-        // A client that leaves altogether.
-        let (client, _, visit) = opened(&gateway, &origin);
-        drop(client);
-        visit.expect_end();
+        for over in BOTH {
+            let origin = Origin::new();
+            let gateway = Gateway::over_http2(backend, over, origin.address(), &[]);
+            let (mut client, stream, mut visit) = opened(&gateway, &origin);
+            client.send_frame(&Frame::reset(stream, code::CANCEL));
+            assert!(uninterrupted(|| visit.stream.read(&mut [0])).is_err());
+            client.ping().expect("the connection goes on");
+            let (mut client, stream, visit) = opened(&gateway, &origin);
+            visit.reset();
+            assert_eq!(client.expect_reset(stream), code::CANCEL);
+            client.ping().expect("the connection goes on");
+            // A client that leaves altogether.
+            let (client, _, visit) = opened(&gateway, &origin);
+            drop(client);
+            visit.expect_end();
+        }
     }
 
     fn trailers_are_not_of_a_tunnel(backend) {
@@ -150,22 +175,24 @@ backends! {
     }
 
     fn bulk_passes_both_ways_within_the_windows(backend) {
-        let origin = Origin::new();
-        let gateway = proxy(backend, &origin);
         const LENGTH: usize = 3 << 20;
-        let (mut client, stream, visit) = opened(&gateway, &origin);
-        std::thread::scope(|scope| {
-            let mut sink = &visit.stream;
-            scope.spawn(move || {
-                sink.write_all(&Content::bytes(1, LENGTH)).expect("the proxy takes it");
-                sink.shutdown(std::net::Shutdown::Write).expect("it is still there");
+        for over in BOTH {
+            let origin = Origin::new();
+            let gateway = Gateway::over_http2(backend, over, origin.address(), &[]);
+            let (mut client, stream, visit) = opened(&gateway, &origin);
+            std::thread::scope(|scope| {
+                let mut sink = &visit.stream;
+                scope.spawn(move || {
+                    sink.write_all(&Content::bytes(1, LENGTH)).expect("the proxy takes it");
+                    sink.shutdown(std::net::Shutdown::Write).expect("it is still there");
+                });
+                let source = &visit.stream;
+                scope.spawn(move || assert_same_bytes(&read_rest(source), &Content::bytes(2, LENGTH)));
+                client.upload(stream, &Content::bytes(2, LENGTH), true);
+                assert_same_bytes(&client.response(stream).body, &Content::bytes(1, LENGTH));
             });
-            let source = &visit.stream;
-            scope.spawn(move || assert_same_bytes(&read_rest(source), &Content::bytes(2, LENGTH)));
-            client.upload(stream, &Content::bytes(2, LENGTH), true);
-            assert_same_bytes(&client.response(stream).body, &Content::bytes(1, LENGTH));
-        });
-        client.finish();
+            client.finish();
+        }
     }
 
     fn a_client_that_takes_little_holds_the_upstream_back(backend) {
