@@ -109,6 +109,39 @@ backends! {
         expect_calm(backend, "resets_per_second", &attack::resets_of_ended_streams());
     }
 
+    /// Of a body that is not wanted, and of one whose stream has ended long ago: not more than what may have been on its way.
+    fn data_on_streams_that_were_left(backend) {
+        for method in ["POST", "GET"] {
+            let rig = Rig::new(backend);
+            let mut connection = rig.connection();
+            let stream = connection.request_of(&connection.fields(method, "/files/page", &[]), method == "GET");
+            connection.response(stream);
+            let frame = Frame::data(stream, [b'x'; 4096], false).bytes();
+            let mut sent = 0;
+            'flood: while sent < 16 << 20 {
+                while connection.connection_room() < 4096 {
+                    if !connection.read_frame() {
+                        break 'flood;
+                    }
+                }
+                if connection.try_send(&frame).is_err() {
+                    break;
+                }
+                connection.note_sent(0, 4096);
+                sent += 4096;
+            }
+            let goaway = connection.expect_goaway();
+            assert_eq!(goaway.code, code::ENHANCE_YOUR_CALM, "{method}: {goaway:?} after {sent} bytes");
+            // All of a window, a hundred frames and what they had already been followed by.
+            assert!(sent < 1 << 20, "{method}: {sent} bytes");
+            assert!(rig.exceeded("glitches_max") >= 1 && rig.exceeded("stream_window") >= 1);
+        }
+    }
+
+    fn trailers_on_a_stream_that_was_left(backend) {
+        expect_calm(backend, "glitches_max", &attack::trailers_that_are_late());
+    }
+
     fn windows_that_grow_by_a_trifle(backend) {
         expect_calm(backend, "overhead_bytes", &attack::window_trifles());
     }

@@ -47,6 +47,12 @@ pub fn made_you_reset() -> Vec<u8> {
     streams(1500).flat_map(|stream| [post(stream, HELD), Frame::window_update(stream, 0).bytes()].concat()).collect()
 }
 
+/// Trailers that do not end their stream, which the server has answered already.
+pub fn trailers_that_are_late() -> Vec<u8> {
+    let trailers = Frame::headers(1, hpack::encode([("x", "y")]), false).bytes();
+    [post(1, PAGE), trailers.repeat(20_000)].concat()
+}
+
 /// CVE-2024-27316.
 pub fn empty_continuations() -> Vec<u8> {
     let start = Frame::new(kind::HEADERS, 0, 1, block("GET", "/")).bytes();

@@ -308,6 +308,11 @@ impl Connection {
         usize::try_from(window).unwrap_or(0)
     }
 
+    /// How much may be sent on all streams together.
+    pub fn connection_room(&self) -> usize {
+        usize::try_from(self.send_window).unwrap_or(0)
+    }
+
     /// Counts DATA that the caller sends.
     pub fn note_sent(&mut self, stream: u32, bytes: usize) {
         self.send_window -= bytes as i64;

@@ -105,9 +105,10 @@ impl Conn {
         let result = match self.find(id) {
             Some(index) => self.on_trailers(index, end_stream, cx),
             None if id > self.last_stream => self.on_request(id, end_stream, cx),
-            None if self.dropped.contains(&id) => {
+            None if self.find_dropped(id).is_some() => {
                 self.forget_dropped(id, end_stream);
-                Ok(())
+                // Trailers, behind which nothing more comes, may have been on their way.
+                if end_stream { Ok(()) } else { self.count(Counted::Glitch, cx) }
             }
             None => Err(ConnectionError::new(ErrorCode::STREAM_CLOSED, "a request is on a stream that has ended")),
         };
@@ -222,9 +223,12 @@ impl Conn {
     ) -> Result<Option<usize>, ErrorCode> {
         let Some(index) = self.find(id) else {
             self.flow.receive_window.consume(flow_bytes);
-            if !self.dropped.contains(&id) {
-                return Err(ErrorCode::STREAM_CLOSED);
-            }
+            let Some(dropped) = self.find_dropped(id) else { return Err(ErrorCode::STREAM_CLOSED) };
+            let Some(left) = dropped.window.checked_sub(flow_bytes) else {
+                cx.counters.count_http2_limit(Http2Limit::StreamWindow);
+                return Err(ErrorCode::FLOW_CONTROL_ERROR);
+            };
+            dropped.window = left;
             self.forget_dropped(id, end_stream);
             return Ok(None);
         };
@@ -273,7 +277,9 @@ impl Conn {
             None if planted_bug::strikes(Http2Bug::SilentError) => {}
             None => {
                 self.push_reset(id, code);
-                self.note_dropped(id);
+                if self.find_dropped(id).is_none() {
+                    self.note_dropped(id, self.new_window(cx.limits));
+                }
                 self.count(Counted::Glitch, cx)?;
             }
         }
@@ -283,7 +289,7 @@ impl Conn {
     /// The client has ended a stream that was left: nothing more can come on it.
     fn forget_dropped(&mut self, id: StreamId, end_stream: bool) {
         if end_stream {
-            self.dropped.retain(|dropped| *dropped != id);
+            self.dropped.retain(|dropped| dropped.id != id);
             self.answered.retain(|(answered, _)| *answered != id);
         }
     }

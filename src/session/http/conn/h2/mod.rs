@@ -40,6 +40,7 @@ use crate::buffer::{Buffer, Chain, Inbox};
 use crate::driver::{Fault, Outcome, Time, TlsFault};
 use crate::file::listing;
 use crate::http::h2::reader::Event;
+use crate::http::h2::settings::INITIAL_WINDOW_BYTES;
 use crate::http::h2::{
     BlockReader, ConnectionError, ErrorCode, FrameReader, Settings, StreamId, frame, hpack, settings,
 };
@@ -103,7 +104,7 @@ struct Conn {
     /// A time before which no stream needs to be looked at; `None`: none does.
     earliest: Option<Time>,
     /// Streams that were left while the client may still send on them.
-    dropped: VecDeque<StreamId>,
+    dropped: VecDeque<Dropped>,
     /// Those of them whose responses are complete, and when they are reset at the latest.
     answered: VecDeque<(StreamId, Time)>,
     /// The last stream that the client has begun.
@@ -124,6 +125,14 @@ struct Conn {
     deadlines: ClientDeadlines,
     /// When the last response was sent. Other frames do not keep a connection open.
     last_response: Time,
+}
+
+/// A stream that was left while the client may still send on it (RFC 9113, 5.1).
+#[derive(Debug)]
+struct Dropped {
+    id: StreamId,
+    /// Bytes of the stream's window. It is not granted again, so no more can be on their way.
+    window: u32,
 }
 
 impl Http2 {
@@ -317,11 +326,13 @@ impl Conn {
         let unconsumed = if unconsumed > 0 && planted_bug::strikes(Http2Bug::LostRefund) { 0 } else { unconsumed };
         self.flow.receive_window.consume(unconsumed);
         match end {
-            StreamEnd::Complete if !stream.input.has_ended => self.note_answered(stream.id, cx.now),
+            StreamEnd::Complete if !stream.input.has_ended => {
+                self.note_answered(stream.id, window.available(), cx.now);
+            }
             StreamEnd::CutOff(Some(code)) => {
                 self.push_reset(stream.id, code);
                 if !stream.input.has_ended {
-                    self.note_dropped(stream.id);
+                    self.note_dropped(stream.id, window.available());
                 }
             }
             StreamEnd::Complete | StreamEnd::CutOff(None) => {}
@@ -331,14 +342,14 @@ impl Conn {
     /// Notes that a response is complete and the body of its request is not, which is not needed any more
     /// (RFC 9113, 8.1). Some clients lose a response if the reset comes together with it, and most end the
     /// stream themselves once they have read it. So the reset is sent later, if they do not.
-    fn note_answered(&mut self, stream: StreamId, now: Time) {
+    fn note_answered(&mut self, stream: StreamId, window: u32, now: Time) {
         const ANSWERED_MAX: usize = 100;
         if self.answered.len() >= ANSWERED_MAX
             && let Some((oldest, _)) = self.answered.pop_front()
         {
             self.push_reset(oldest, ErrorCode::NO_ERROR);
         }
-        self.note_dropped(stream);
+        self.note_dropped(stream, window);
         self.answered.push_back((stream, now + ANSWERED_GRACE));
     }
 
@@ -355,13 +366,25 @@ impl Conn {
         self.flow.outbox.append(&frame::reset_stream(stream, code));
     }
 
-    /// Notes that the client may still send on a stream that was left.
-    fn note_dropped(&mut self, stream: StreamId) {
+    /// Notes that the client may still send on a stream that was left, as far as its window allows.
+    fn note_dropped(&mut self, id: StreamId, window: u32) {
         const DROPPED_MAX: usize = 256;
         if self.dropped.len() >= DROPPED_MAX {
             self.dropped.pop_front();
         }
-        self.dropped.push_back(stream);
+        self.dropped.push_back(Dropped { id, window });
+    }
+
+    /// The entry of a stream that was left.
+    fn find_dropped(&mut self, id: StreamId) -> Option<&mut Dropped> {
+        self.dropped.iter_mut().find(|dropped| dropped.id == id)
+    }
+
+    /// What the client may send on a new stream. Until it has seen our settings, it uses the usual window (RFC 9113,
+    /// 6.9.3).
+    fn new_window(&self, limits: &Limits) -> u32 {
+        let least = if self.has_acknowledged { 0 } else { INITIAL_WINDOW_BYTES };
+        limits.http.http2.stream_window.max(least)
     }
 
     /// When the connection has been without a request for too long.

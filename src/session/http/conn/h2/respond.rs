@@ -8,7 +8,6 @@ use super::stream::{LookUp, Stage, Stream};
 use crate::http::fields::Field;
 use crate::http::forward::upgrade_to_forward;
 use crate::http::h2::head::{BadHead, HeadContext, parse};
-use crate::http::h2::settings::INITIAL_WINDOW_BYTES;
 use crate::http::h2::{ConnectionError, ErrorCode, Priority, StoredHead, StreamId};
 use crate::http::{BodyFraming, ErrorResponse, Method, PageType, RequestHead, Status};
 use crate::session::Context;
@@ -78,7 +77,7 @@ impl Conn {
         if !self.life.accepts() {
             // The client has been sent the number of the last stream.
             if !end_stream {
-                self.note_dropped(id);
+                self.note_dropped(id, self.new_window(cx.limits));
             }
             return Ok(());
         }
@@ -110,7 +109,7 @@ impl Conn {
                 record.end(Outcome::Malformed { body_bytes: 0 }, cx);
                 self.count(Counted::Glitch, cx)?;
                 if !end_stream {
-                    self.note_dropped(id);
+                    self.note_dropped(id, self.new_window(cx.limits));
                 }
                 self.push_reset(id, ErrorCode::PROTOCOL_ERROR);
                 return self.count(Counted::ResetEmitted, cx);
@@ -126,9 +125,7 @@ impl Conn {
         };
         let Facts { is_head, takes_trailers, is_connect, framing, priority } = facts;
         let limits = &cx.limits.http.http2;
-        // Until it has seen our settings, the client uses the usual window (RFC 9113, 6.9.3).
-        let least = if self.has_acknowledged { 0 } else { INITIAL_WINDOW_BYTES };
-        let stream_window = limits.stream_window.max(least);
+        let stream_window = self.new_window(cx.limits);
         let mut stream = Stream {
             id,
             input: if is_connect {
@@ -154,7 +151,7 @@ impl Conn {
                     None if stream.output.is_over() => {
                         record.end_at(stream.output.given_bytes, cx);
                         if !stream.input.has_ended {
-                            self.note_answered(id, cx.now);
+                            self.note_answered(id, stream.input.window.available(), cx.now);
                         }
                         return self.end_request(stays, cx);
                     }
@@ -208,7 +205,7 @@ impl Conn {
         cx.counters.count_http2_limit(limit);
         self.push_reset(id, ErrorCode::REFUSED_STREAM);
         if !end_stream {
-            self.note_dropped(id);
+            self.note_dropped(id, self.new_window(cx.limits));
         }
         self.count(Counted::Glitch, cx)?;
         self.count(Counted::ResetEmitted, cx)
