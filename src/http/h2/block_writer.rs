@@ -1,6 +1,6 @@
 //! Writes the field blocks of one connection as frames.
 
-use super::frame::{FRAME_BYTES_MIN, StreamId, push_headers};
+use super::frame::{FRAME_BYTES_MIN, HEADER_BYTES, StreamId, headers_header, push_headers};
 use super::hpack::encoder::NO_TABLE;
 
 /// What the connection adds to blocks of [`super::HeadEncoder`]: frames, and before the first block
@@ -23,6 +23,13 @@ impl BlockWriter {
     /// A writer for a new connection.
     pub const fn new() -> Self {
         Self { has_begun: false }
+    }
+
+    /// The header of the frame, if a block of this length goes into one as it is: neither the first one, nor one that is
+    /// longer than a frame. [`BlockWriter::push`] writes every block.
+    pub fn frame_header(&self, stream: StreamId, block_bytes: usize, end_stream: bool) -> Option<[u8; HEADER_BYTES]> {
+        let length = u32::try_from(block_bytes).ok().filter(|length| *length <= FRAME_BYTES_MIN)?;
+        self.has_begun.then(|| headers_header(stream, length, end_stream))
     }
 
     /// Appends HEADERS, and CONTINUATIONs if the block is longer than the 16,384 bytes that each peer
@@ -74,6 +81,20 @@ mod tests {
             writer.push(&mut out, StreamId::new(3), b"\x88", true);
             assert_eq!(frames(&out).1, expected);
         }
+    }
+
+    #[test]
+    fn the_header_of_a_block_in_one_frame_is_that_of_the_frame() {
+        let mut writer = BlockWriter::new();
+        assert_eq!(writer.frame_header(StreamId::new(3), 1, true), None, "the first has more in front");
+        writer.push(&mut Vec::new(), StreamId::new(1), b"\x88", true);
+        for (length, is_end) in [(0, true), (1, false), (16_384, true)] {
+            let mut out = Vec::new();
+            writer.push(&mut out, StreamId::new(3), &vec![0x88; length], is_end);
+            let header = writer.frame_header(StreamId::new(3), length, is_end);
+            assert_eq!(header.as_ref().map(|header| &header[..]), out.get(..HEADER_BYTES));
+        }
+        assert_eq!(writer.frame_header(StreamId::new(3), 16_385, true), None);
     }
 
     #[test]

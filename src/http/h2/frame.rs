@@ -424,6 +424,13 @@ pub const fn data_header(stream: StreamId, length: u32, end_stream: bool) -> [u8
     FrameHeader { length, kind: FrameKind::Data, flags, stream }.to_bytes()
 }
 
+/// The header of a HEADERS frame that holds the whole of a field block of this length.
+pub const fn headers_header(stream: StreamId, length: u32, end_stream: bool) -> [u8; HEADER_BYTES] {
+    debug_assert!(length <= FRAME_BYTES_CEILING);
+    let flags = flag::END_HEADERS | if end_stream { flag::END_STREAM } else { 0 };
+    FrameHeader { length, kind: FrameKind::Headers, flags, stream }.to_bytes()
+}
+
 /// Appends a field block: a HEADERS frame, and CONTINUATION frames if it is longer than
 /// `frame_bytes_max`, the peer's SETTINGS_MAX_FRAME_SIZE. No other frame may get between them.
 pub fn push_headers(out: &mut Vec<u8>, stream: StreamId, block: &[u8], end_stream: bool, frame_bytes_max: u32) {

@@ -162,6 +162,10 @@ impl Flow {
     /// Puts the fields of a head into frames.
     pub(crate) fn push_block(&mut self, stream: StreamId, block: &[u8], end_stream: bool) {
         self.is_responding = true;
+        if let Some(header) = self.blocks.frame_header(stream, block.len(), end_stream) {
+            self.outbox.append(&header);
+            return self.outbox.append(block);
+        }
         let mut frames = Vec::with_capacity(block.len() + 16);
         self.blocks.push(&mut frames, stream, block, end_stream);
         self.outbox.append(&frames);
