@@ -321,7 +321,8 @@ impl Conn {
             self.reads.orphan(stream.id, std::mem::replace(body, ResponseBody::empty()), cx.ops);
         }
         stream.end_record(end, 0, close_reason, cx);
-        let unconsumed = stream.input.window.unconsumed();
+        let window = stream.input.window;
+        let unconsumed = window.unconsumed();
         #[cfg(feature = "internals")]
         let unconsumed = if unconsumed > 0 && planted_bug::strikes(Http2Bug::LostRefund) { 0 } else { unconsumed };
         self.flow.receive_window.consume(unconsumed);
