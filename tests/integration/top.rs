@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,6 +16,7 @@ use crate::operate::{get, metrics_address};
 use crate::place::{Place, Service, files};
 use crate::support::backends;
 use crate::support::environment::patience;
+use crate::support::process::wait_for_exit;
 /// The program.
 const XPS: &str = env!("CARGO_BIN_EXE_xps");
 
@@ -68,7 +69,17 @@ backends! {
         drop(service);
         terminal.wait_for("refused");
         terminal.press("q");
-        assert!(top.wait().expect("it ends").success());
+        assert!(top.ends().success());
+    }
+
+    fn it_ends_with_its_terminal(backend) {
+        let place = Place::new(backend);
+        let (_service, address) = serve(&place);
+        let mut terminal = Terminal::open();
+        let mut top = terminal.run(Command::new(XPS).args(["top", &address.to_string(), "--interval", "100ms"]));
+        terminal.wait_for("descriptors");
+        drop(terminal);
+        top.ends();
     }
 }
 
@@ -80,6 +91,23 @@ fn where_there_are_no_metrics_it_says_what_to_do() {
     assert!(text.contains("cannot read the metrics of 127.0.0.1:1") && text.contains("help: "), "{text}");
     let output = xps(&["--interval", "1ms"]);
     assert_eq!(output.status.code(), Some(2), "{output:?}");
+}
+
+/// `xps top` on a terminal; killed when it is dropped.
+struct Top(Child);
+
+impl Top {
+    #[track_caller]
+    fn ends(&mut self) -> ExitStatus {
+        wait_for_exit(&mut self.0, patience()).expect("it ends")
+    }
+}
+
+impl Drop for Top {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// The other side of a terminal (pty(7)).
@@ -110,10 +138,10 @@ impl Terminal {
         Self { side, seen: String::new(), pieces }
     }
 
-    fn run(&self, command: &mut Command) -> std::process::Child {
+    fn run(&self, command: &mut Command) -> Top {
         let name = ptsname(&self.side, Vec::new()).expect("a name").into_string().expect("UTF-8");
         let open = || File::options().read(true).write(true).open(&name).expect("the terminal opens");
-        command.stdin(open()).stdout(open()).stderr(Stdio::piped()).spawn().expect("it starts")
+        Top(command.stdin(open()).stdout(open()).stderr(Stdio::piped()).spawn().expect("it starts"))
     }
 
     /// Waits until this word is drawn. Spaces between words may be skipped.

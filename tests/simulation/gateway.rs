@@ -13,7 +13,7 @@ use std::time::Duration;
 use xps::internals::driver::sim::Rng;
 use xps::internals::tcp::proxy_header::ProxyVersion;
 use xps::internals::tls::server::ClientAuthMode;
-use xps::internals::upstream::group::{CheckConfig, CheckKind};
+use xps::internals::upstream::group::{CheckConfig, CheckKind, HttpCheck};
 
 use crate::scenario::{Mood, Scenario, Service};
 use crate::tls::{Flaw, Manner};
@@ -89,7 +89,7 @@ impl Scenario {
         let checks = (mood == Mood::Any && rng.coin()).then(|| CheckConfig {
             kind: match rng.below(3) {
                 0 => CheckKind::Connect,
-                _ => CheckKind::Http { target: format!("/{CHECK_ID}/{}", rng.below(3_000)) },
+                _ => CheckKind::Http(Box::new(HttpCheck::get(format!("/{CHECK_ID}/{}", rng.below(3_000))))),
             },
             interval,
             // Longer than anything takes that is not a fault.

@@ -10,6 +10,8 @@ use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Borders, Cell, Paragraph, Row, Sparkline, Table};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 
 use super::figures::Figures;
 use super::plain::{ROUTE_HEADS, UPSTREAM_HEADS, route_cells, tiles, title, upstream_cells};
@@ -46,13 +48,26 @@ pub(super) fn run(readings: &mut Readings<'_>) -> Result<(), Failure> {
     result.map_err(Failure::Output)
 }
 
-/// Waits for the time of the next reading. Whether the user ends the program before that.
+/// Waits for the time of the next reading. Whether the user ends the program before that, or the terminal
+/// is gone.
 fn ends_within(interval: Duration) -> io::Result<bool> {
     let until = Instant::now() + interval;
     loop {
         let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() || !event::poll(left)? {
-            return Ok(false);
+        // Waited for here: crossterm reads the end of a terminal that has hung up again and again.
+        let stdin = io::stdin();
+        let mut keyboard = [PollFd::new(&stdin, PollFlags::IN)];
+        let left = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
+        match poll(&mut keyboard, Some(&left)) {
+            Ok(0) => return Ok(false),
+            // The terminal has another size: it is drawn again.
+            Err(Errno::INTR) => return Ok(false),
+            Err(error) => return Err(error.into()),
+            Ok(_) if keyboard[0].revents().intersects(PollFlags::HUP | PollFlags::ERR) => return Ok(true),
+            Ok(_) => {}
+        }
+        if !event::poll(Duration::ZERO)? {
+            continue;
         }
         if let Event::Key(KeyEvent { code, modifiers, kind: KeyEventKind::Press, .. }) = event::read()? {
             match code {
