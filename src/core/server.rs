@@ -31,6 +31,7 @@ use crate::telemetry::access_log::{AccessLogOutput, AccessLogs};
 use crate::telemetry::metrics::{Metrics, WorkerCounters};
 use crate::tls::server::Crypto;
 use crate::tls::{self, Issued, TicketKeys};
+use crate::upstream::SharedEndpoints;
 
 /// A running server: its workers and listening sockets.
 #[derive(Debug)]
@@ -38,6 +39,8 @@ pub struct Server {
     addresses: Vec<Address>,
     listeners: Listeners,
     admission: Arc<Admission>,
+    /// What the workers share of upstreams. It outlives a reload.
+    endpoints: Arc<SharedEndpoints>,
     access_logs: AccessLogs,
     /// Keys of TLS session tickets. They outlive a reload, so that clients can resume.
     ticket_keys: Arc<TicketKeys>,
@@ -251,6 +254,7 @@ impl Server {
             addresses: Vec::new(),
             listeners: Listeners::default(),
             admission: Arc::default(),
+            endpoints: SharedEndpoints::new(config.workers),
             access_logs: AccessLogs::default(),
             ticket_keys: TicketKeys::import(Crypto::default(), &inherit::ticket_keys()),
             offload: Offload::new(config.limits.offload),
@@ -320,6 +324,7 @@ impl Server {
         let plan = |number| WorkerPlan {
             limits: config.limits.clone(),
             admission: Arc::clone(&admission),
+            endpoints: Arc::clone(&self.endpoints),
             number,
             workers,
             listeners: Vec::new(),
@@ -329,6 +334,8 @@ impl Server {
         let mut operator_plan = WorkerPlan {
             limits: OperatorWorker::limits(),
             admission: Arc::default(),
+            // It has no upstreams.
+            endpoints: Arc::default(),
             workers: 1,
             challenge_tokens: None,
             ..plan(0)

@@ -19,7 +19,7 @@ use crate::session::http::{
 };
 use crate::session::{Content, NameRoute, NameRoutes, Service};
 use crate::tls::{ChallengeTokens, TlsPeer};
-use crate::upstream::{ConnectPolicy, GroupConfig, UpstreamGroup, Upstreams};
+use crate::upstream::{ConnectPolicy, GroupConfig, SharedEndpoints, UpstreamGroup, Upstreams};
 
 /// Builds one worker's services.
 #[derive(Debug, Default)]
@@ -35,8 +35,7 @@ pub(super) struct ServiceBuilder {
     number: usize,
     groups: Vec<Rc<UpstreamGroup>>,
     upstreams: Upstreams,
-    /// Differs for each worker. With equal seeds, all workers would pick the same upstreams, and
-    /// check them at the same moment.
+    /// Differs for each worker. With equal seeds, all workers would pick the same upstreams.
     seeds: RandomState,
     groups_made: u64,
     /// What the operators' requests share with the server.
@@ -175,6 +174,11 @@ impl ServiceBuilder {
     /// This is worker `number` of `workers` that have the same plan.
     pub(super) const fn share_among(&mut self, number: usize, workers: usize) {
         (self.number, self.workers) = (number, workers);
+    }
+
+    /// The groups made from now on share their endpoints with those of the other workers.
+    pub(super) fn share_endpoints(&mut self, endpoints: Arc<SharedEndpoints>) {
+        self.upstreams.share(endpoints);
     }
 
     fn group(&mut self, mut config: GroupConfig, tls: &[Option<TlsPeer>]) -> Rc<UpstreamGroup> {

@@ -246,6 +246,12 @@ impl Core {
         deadline.map(|deadline| deadline.since(now))
     }
 
+    /// Takes over what other workers have found of upstreams. Call it before the next turn after the
+    /// waker of this worker was used.
+    pub fn on_wake(&mut self, now: Time) {
+        self.health_monitor.on_wake(now, &mut self.upstream_pool);
+    }
+
     /// Processes the completions of one driver turn.
     pub fn on_turn(&mut self, now: Time, done: &mut Vec<Completion>) {
         for completion in done.drain(..) {

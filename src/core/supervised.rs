@@ -19,6 +19,7 @@ use crate::session::ListenerContext;
 use crate::session::control::Control;
 use crate::telemetry::metrics::ListenerSeries;
 use crate::tls::{ChallengeTokens, ServerTls};
+use crate::upstream::SharedEndpoints;
 
 /// A message to a worker. The sender wakes the worker after sending it.
 #[derive(Debug)]
@@ -34,6 +35,7 @@ pub enum Message {
 pub struct WorkerPlan {
     pub(super) limits: Limits,
     pub(super) admission: Arc<Admission>,
+    pub(super) endpoints: Arc<SharedEndpoints>,
     /// Number of this worker among `workers` with the same plan.
     pub(super) number: usize,
     pub(super) workers: usize,
@@ -124,7 +126,7 @@ impl SupervisedCore {
 
     /// Applies a plan, the first or a new one.
     fn serve(&mut self, plan: WorkerPlan, driver: &mut impl KernelDriver) {
-        let WorkerPlan { limits, admission, number, workers, listeners, challenge_tokens, control } = plan;
+        let WorkerPlan { limits, admission, endpoints, number, workers, listeners, challenge_tokens, control } = plan;
         self.builder.share_among(number, workers);
         self.builder.answer_challenges(challenge_tokens);
         self.builder.control_by(control);
@@ -132,6 +134,9 @@ impl SupervisedCore {
         self.core.set_limits(limits);
         admission.register_waker(driver.waker());
         self.core.admit_by(admission);
+        endpoints.register_waker(driver.waker());
+        self.builder.share_endpoints(Arc::clone(&endpoints));
+        self.core.share_endpoints(endpoints, number);
         let ids: Vec<ListenerId> = listeners.iter().map(|listener| listener.id).collect();
         self.core.keep_listeners(|id| ids.contains(&id));
         for ListenerPlan { id, sockets, access, expects_proxy_header, tls, h2c, opened, series } in listeners {
@@ -167,6 +172,7 @@ impl Machine for SupervisedCore {
                 Message::Serve(plan) => self.serve(*plan, driver),
             }
         }
+        self.core.on_wake(now);
     }
 
     #[inline]

@@ -41,6 +41,7 @@ mod tests;
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use checks::{CHECK_BODY_BYTES_MAX, CheckConfig, CheckKind, CheckMethod, HttpCheck, StatusRange};
@@ -56,6 +57,7 @@ use self::health::{Change, Health};
 use self::policy::{Candidate, Chance};
 use self::queue::Queue;
 use self::tier::{Tier, TierSummary};
+use super::shared::{EndpointKey, SharedEndpoint};
 use super::{Upstream, Upstreams};
 use crate::driver::Time;
 use crate::tcp::proxy_header::ProxyVersion;
@@ -138,7 +140,7 @@ impl UpstreamGroup {
             checks,
             resolve,
             announce,
-            tls: _,
+            tls: tls_settings,
         } = config;
         if configs.len() == 1 {
             // With one endpoint, taking it out would fail every request.
@@ -147,10 +149,17 @@ impl UpstreamGroup {
         let endpoints = configs.iter().take(ENDPOINTS_MAX).enumerate().map(|(index, config)| {
             let twins_before = configs.iter().take(index).filter(|other| other.address == config.address).count();
             let tls = tls.get(index).and_then(Option::as_ref);
-            Endpoint::new(config, upstreams.at(&config.address, tls), twins_before as u64)
+            let shared = upstreams.shared(EndpointKey {
+                address: config.address.clone(),
+                tls: config.address.is_tls().then(|| tls_settings.clone()),
+                announce,
+                checks: checks.clone(),
+            });
+            Endpoint::new(config, upstreams.at(&config.address, tls), shared, twins_before as u64)
         });
+        let endpoints = endpoints.collect();
         Rc::new(Self {
-            endpoints: endpoints.collect(),
+            endpoints,
             policy,
             passive,
             slow_start,
@@ -183,6 +192,14 @@ impl UpstreamGroup {
     /// If the id is not of this group.
     pub fn upstream(&self, endpoint: EndpointId) -> &Rc<Upstream> {
         &self.endpoints[usize::from(endpoint.0)].upstream
+    }
+
+    /// What the workers share of the endpoint.
+    ///
+    /// # Panics
+    /// If the id is not of this group.
+    pub fn shared(&self, endpoint: EndpointId) -> &Arc<SharedEndpoint> {
+        &self.endpoints[usize::from(endpoint.0)].shared
     }
 
     /// The policy. It decides which [`BalanceKey`] a request needs.
@@ -301,7 +318,7 @@ impl UpstreamGroup {
     }
 
     /// Reports the result of active health checks, after [`CheckCounter`]. Every endpoint counts as
-    /// up until the first report. The caller logs the change, since it knows the reason.
+    /// up until the first report. The worker that checks logs the change, since it knows the reason.
     pub fn set_checked(&self, endpoint: EndpointId, is_up: bool, now: Time) {
         self.update(endpoint, now, |health, _| health.on_checked(is_up, now));
     }
@@ -455,7 +472,7 @@ fn report(endpoint: &Endpoint, change: Change) {
             tracing::debug!(%upstream, back_off_ms = back_off.as_millis() as u64, "upstream still down: its trial failed");
         }
         Change::TrialSucceeded => tracing::info!(%upstream, "upstream up: it answers again"),
-        // The health check has logged it, with the reason.
+        // The worker that checks has logged it, with the reason.
         Change::ChecksFailed | Change::ChecksPassed => {}
     }
 }

@@ -14,9 +14,8 @@
 //! [`CHECK_BODY_BYTES_MAX`] bytes.
 //!
 //! A check has its result before its connection is closed. `rise` passed checks or `fall` failed
-//! ones in a row change the endpoint's state. Each worker checks the endpoints of its own groups,
-//! since workers share nothing: an upstream gets one check per interval and worker, and each worker
-//! counts its own results.
+//! ones in a row change the endpoint's state, for all workers: of each endpoint, one of them has this
+//! state machine ([`shared`](super::shared)).
 //!
 //! It does not know when other endpoints are checked, nor what a group does with an endpoint that
 //! is down.
@@ -25,9 +24,7 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::group::{
-    CHECK_BODY_BYTES_MAX, CheckConfig, CheckCounter, CheckKind, CheckMethod, EndpointId, HttpCheck, UpstreamGroup,
-};
+use super::group::{CHECK_BODY_BYTES_MAX, CheckConfig, CheckKind, CheckMethod, EndpointId, HttpCheck, UpstreamGroup};
 use super::health_monitor::MonitorTask;
 use super::{ConnectError, OutboundConnection, OutboundTokens, Upstream};
 use crate::buffer::{Chain, Chunk, Inbox};
@@ -37,7 +34,6 @@ use crate::http::{BadResponse, Method, Status};
 use crate::table::Key;
 use crate::tcp::{CloseKind, End, proxy_header};
 use crate::transport::Transport;
-use crate::upstream::UpstreamAddress;
 
 /// The state machine that checks one endpoint.
 #[derive(Debug)]
@@ -47,7 +43,6 @@ pub(super) struct HealthCheck {
     config: Rc<CheckConfig>,
     /// `None`: the check is to connect only.
     request: Option<Request>,
-    counter: CheckCounter,
     /// When the next check begins; `None`: it was ended.
     next: Option<Time>,
     state: State,
@@ -80,6 +75,14 @@ struct TextSearch {
     seen: Vec<u8>,
 }
 
+/// A check that has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Conclusion {
+    pub(super) result: Result<(), CheckFailure>,
+    /// Whether the endpoint went down or came up by it.
+    pub(super) has_changed: bool,
+}
+
 /// Why a check failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CheckFailure {
@@ -99,35 +102,19 @@ pub(super) enum CheckFailure {
 }
 
 impl HealthCheck {
-    /// Checks an endpoint of the group periodically, for the first time at `first`. `counter`: the
-    /// results so far.
-    pub(super) fn new(
-        group: Rc<UpstreamGroup>,
-        endpoint: EndpointId,
-        config: Rc<CheckConfig>,
-        counter: CheckCounter,
-        first: Time,
-    ) -> Self {
+    /// Checks an endpoint of the group periodically, for the first time at `first`.
+    pub(super) fn new(group: Rc<UpstreamGroup>, endpoint: EndpointId, config: Rc<CheckConfig>, first: Time) -> Self {
         let request = request(&config.kind, group.upstream(endpoint));
-        Self { group, endpoint, config, request, counter, next: Some(first), state: State::Idle }
+        Self { group, endpoint, config, request, next: Some(first), state: State::Idle }
     }
 
     fn upstream(&self) -> &Rc<Upstream> {
         self.group.upstream(self.endpoint)
     }
 
-    /// The upstream and the configuration of the check.
-    pub(super) fn subject(&self) -> (UpstreamAddress, Rc<CheckConfig>) {
-        (self.upstream().address().clone(), Rc::clone(&self.config))
-    }
-
-    /// The results so far.
-    pub(super) const fn counter(&self) -> CheckCounter {
-        self.counter
-    }
-
-    pub(super) const fn group(&self) -> &Rc<UpstreamGroup> {
-        &self.group
+    /// Whether the results so far have the endpoint up.
+    pub(super) fn finds_up(&self) -> bool {
+        self.group.shared(self.endpoint).verdict().is_up()
     }
 
     /// Starts no further check and gives up the one under way.
@@ -152,8 +139,8 @@ impl HealthCheck {
         }
     }
 
-    /// Advances. Returns the result of a check, once for each check.
-    pub(super) fn pump(&mut self, key: Key<MonitorTask>, now: Time, ops: &mut Ops) -> Option<Result<(), CheckFailure>> {
+    /// Advances. Returns what came of a check, once for each check.
+    pub(super) fn pump(&mut self, key: Key<MonitorTask>, now: Time, ops: &mut Ops) -> Option<Conclusion> {
         if let State::Idle = self.state
             && self.next.is_some_and(|next| next <= now)
         {
@@ -197,10 +184,7 @@ impl HealthCheck {
                 self.state = State::Idle;
             }
         }
-        if let Some(verdict) = verdict {
-            self.conclude(verdict, now);
-        }
-        verdict
+        verdict.map(|result| self.conclude(result))
     }
 
     fn begin(&mut self, key: Key<MonitorTask>, now: Time) {
@@ -252,18 +236,17 @@ impl HealthCheck {
         };
     }
 
-    fn conclude(&mut self, verdict: Result<(), CheckFailure>, now: Time) {
-        let changed = self.counter.on_result(verdict.is_ok());
+    /// Counts a result for all workers. The record of a change is the only one.
+    fn conclude(&self, result: Result<(), CheckFailure>) -> Conclusion {
+        let changed = self.group.shared(self.endpoint).on_check(&self.config, result.is_ok());
         let upstream = self.upstream().address();
-        match (changed, verdict) {
+        match (changed, result) {
             (Some(true), _) => tracing::info!(%upstream, "upstream up: its checks pass"),
             (Some(false), Err(reason)) => tracing::warn!(%upstream, %reason, "upstream down: its checks fail"),
             (None, Err(reason)) => tracing::debug!(%upstream, %reason, "check failed"),
             (Some(false) | None, Ok(())) => {}
         }
-        if let Some(is_up) = changed {
-            self.group.set_checked(self.endpoint, is_up, now);
-        }
+        Conclusion { result, has_changed: changed.is_some() }
     }
 
     /// When to pump it next.
@@ -416,11 +399,10 @@ mod tests {
         sim.upstream(address, behaviour);
         let group = UpstreamGroup::new(GroupConfig::of([address.to_string().parse().unwrap()]), 0);
         let config = CheckConfig { kind, interval: Duration::from_secs(60), timeout: TIMEOUT, rise: 1, fall: 1 };
-        let (config, counter) = (Rc::new(config), CheckCounter::new(1, 1));
-        let mut check = HealthCheck::new(group, EndpointId(0), config, counter, Time::ZERO);
+        let mut check = HealthCheck::new(group, EndpointId(0), Rc::new(config), Time::ZERO);
         let (mut ops, mut done, mut verdict) = (Ops::new(), Vec::new(), None);
         for _ in 0..2000 {
-            let found = check.pump(KEY, sim.now(), &mut ops);
+            let found = check.pump(KEY, sim.now(), &mut ops).map(|conclusion| conclusion.result);
             assert!(verdict.is_none() || found.is_none(), "a check has one result");
             verdict = verdict.or(found);
             if let Some(verdict) = verdict {

@@ -1,21 +1,25 @@
 //! [`HealthMonitor`]: one worker's health checks and periodic name look-ups.
 //!
-//! It runs one state machine per endpoint with health checks, and one per name to look up. They
+//! It runs one state machine per endpoint that this worker checks, and one per name to look up. They
 //! belong to the groups of the active configuration. When that is replaced, the old ones end; when
 //! the worker drains, all end. The monitor keeps the order in which they are due. It does not know
 //! what they do.
+//!
+//! What the checks of any worker find ([`shared`](super::shared)) it marks in the worker's own groups.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashSet};
 use std::rc::Rc;
+use std::sync::Arc;
 
-use super::group::{CheckConfig, CheckCounter, EndpointId, ResolveInterval, UpstreamGroup};
+use super::SharedEndpoints;
+use super::group::{EndpointId, ResolveInterval, UpstreamGroup};
 use super::health_check::HealthCheck;
 use super::lookup::Lookup;
 use super::pool::UpstreamPool;
+use super::shared::{SharedEndpoint, Verdict};
 use crate::driver::{Ops, Outcome, Time, Token};
 use crate::table::{Key, RawKey, Table};
 use crate::telemetry::metrics::WorkerCounters;
-use crate::upstream::UpstreamAddress;
 
 /// The token kind of health checks and look-ups.
 pub const HEALTH_MONITOR: u8 = 4;
@@ -29,9 +33,23 @@ pub struct HealthMonitor {
     /// Tasks to pump.
     touched: Vec<Key<MonitorTask>>,
     upstream_counts: UpstreamCounts,
+    shared: Arc<SharedEndpoints>,
+    /// Number of this worker.
+    worker: usize,
+    followed: Vec<Followed>,
+    /// The generation of the endpoints whose verdicts are marked.
+    generation: u64,
 }
 
-/// Checked upstreams by state.
+/// An endpoint of a group, with the verdict that is marked there.
+#[derive(Debug)]
+struct Followed {
+    group: Rc<UpstreamGroup>,
+    endpoint: EndpointId,
+    verdict: Verdict,
+}
+
+/// Upstreams that this worker checks, by state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct UpstreamCounts {
     pub up: usize,
@@ -51,40 +69,42 @@ enum Machine {
     Lookup(Lookup),
 }
 
-/// Results of checks, by upstream and check configuration.
-type Findings = HashMap<(UpstreamAddress, Rc<CheckConfig>), CheckCounter>;
-
 impl HealthMonitor {
+    /// This is worker number `worker` of those that share these endpoints, in which it finds those of the
+    /// groups. Call it before [`HealthMonitor::replace`].
+    pub fn share(&mut self, shared: Arc<SharedEndpoints>, worker: usize) {
+        (self.shared, self.worker) = (shared, worker);
+    }
+
     /// Checks and resolves the upstreams of these groups from now on, and no others. An upstream
     /// with the same check configuration as before keeps its results.
     pub fn replace(&mut self, groups: &[Rc<UpstreamGroup>], now: Time) {
-        let findings: Findings =
-            self.checks().filter(|check| !check.is_ending()).map(|check| (check.subject(), check.counter())).collect();
         self.end();
+        self.generation = self.shared.generation();
+        // Of several routes with the same endpoint, one is enough.
+        let mut checked = HashSet::new();
         for group in groups {
             for endpoint in group.ids() {
-                self.begin(group, endpoint, &findings, now);
+                self.followed.push(Followed::new(group, endpoint, now));
+                self.begin(group, endpoint, &mut checked, now);
             }
         }
     }
 
-    fn checks(&self) -> impl Iterator<Item = &HealthCheck> {
-        self.tasks.iter().filter_map(|(_, task)| match &task.machine {
-            Machine::HealthCheck(check) => Some(&**check),
-            Machine::Lookup(_) => None,
-        })
-    }
-
-    fn begin(&mut self, group: &Rc<UpstreamGroup>, endpoint: EndpointId, findings: &Findings, now: Time) {
-        let upstream = group.upstream(endpoint);
-        if let Some(config) = group.checks() {
-            let subject = (upstream.address().clone(), Rc::clone(config));
-            let counter = findings.get(&subject).copied().unwrap_or(CheckCounter::new(config.rise, config.fall));
-            if !counter.is_up() {
-                group.set_checked(endpoint, false, now);
-            }
+    fn begin(
+        &mut self,
+        group: &Rc<UpstreamGroup>,
+        endpoint: EndpointId,
+        checked: &mut HashSet<*const SharedEndpoint>,
+        now: Time,
+    ) {
+        let (upstream, shared) = (group.upstream(endpoint), group.shared(endpoint));
+        if let Some(config) = group.checks()
+            && shared.is_checked_by(self.worker)
+            && checked.insert(Arc::as_ptr(shared))
+        {
             let first = now + group.draw(config.interval);
-            let check = HealthCheck::new(Rc::clone(group), endpoint, Rc::clone(config), counter, first);
+            let check = HealthCheck::new(Rc::clone(group), endpoint, Rc::clone(config), first);
             self.add(Machine::HealthCheck(Box::new(check)));
         }
         let ResolveInterval(interval) = group.resolve_interval();
@@ -104,6 +124,7 @@ impl HealthMonitor {
     /// all are gone.
     pub fn end(&mut self) {
         self.upstream_counts = UpstreamCounts::default();
+        self.followed.clear();
         self.touched.clear();
         self.tasks.retain(|key, task| {
             match &mut task.machine {
@@ -129,6 +150,25 @@ impl HealthMonitor {
         self.touched.push(key);
     }
 
+    /// Marks what other workers have found, if anything. Requests that a change concerns are woken
+    /// through `pool`. Call it when the worker is woken.
+    pub fn on_wake(&mut self, now: Time, pool: &mut UpstreamPool) {
+        if self.shared.generation() != self.generation {
+            self.follow(now, pool);
+        }
+    }
+
+    fn follow(&mut self, now: Time, pool: &mut UpstreamPool) {
+        self.generation = self.shared.generation();
+        for followed in &mut self.followed {
+            if followed.has_followed(now) {
+                while let Some(waiter) = followed.group.take_woken() {
+                    pool.wake(waiter);
+                }
+            }
+        }
+    }
+
     /// Pumps the tasks that are due or have an outcome. Requests that a change concerns are woken
     /// through `pool`.
     pub fn pump(&mut self, now: Time, pool: &mut UpstreamPool, counters: &WorkerCounters, ops: &mut Ops) {
@@ -140,29 +180,27 @@ impl HealthMonitor {
             self.touched.push(key);
         }
         let mut touched = std::mem::take(&mut self.touched);
+        let mut has_changed = false;
         for key in touched.drain(..) {
-            self.pump_one(key, now, pool, counters, ops);
+            has_changed |= self.pump_one(key, now, counters, ops);
         }
         self.touched = touched;
+        if has_changed {
+            self.follow(now, pool);
+        }
     }
 
-    fn pump_one(
-        &mut self,
-        key: Key<MonitorTask>,
-        now: Time,
-        pool: &mut UpstreamPool,
-        counters: &WorkerCounters,
-        ops: &mut Ops,
-    ) {
-        let Some(task) = self.tasks.get_mut(key) else { return };
+    /// Returns whether an upstream went down or came up.
+    fn pump_one(&mut self, key: Key<MonitorTask>, now: Time, counters: &WorkerCounters, ops: &mut Ops) -> bool {
+        let Some(task) = self.tasks.get_mut(key) else { return false };
+        // After a change this would be another one.
         self.upstream_counts.remove(&task.machine);
+        let mut has_changed = false;
         match &mut task.machine {
             Machine::HealthCheck(check) => {
-                if let Some(verdict) = check.pump(key, now, ops) {
-                    counters.count_check(verdict.is_ok());
-                    while let Some(waiter) = check.group().take_woken() {
-                        pool.wake(waiter);
-                    }
+                if let Some(conclusion) = check.pump(key, now, ops) {
+                    counters.count_check(conclusion.result.is_ok());
+                    has_changed = conclusion.has_changed;
                 }
             }
             Machine::Lookup(lookup) => lookup.pump(key, now, ops),
@@ -180,6 +218,7 @@ impl HealthMonitor {
         } else {
             self.upstream_counts.add(&task.machine);
         }
+        has_changed
     }
 
     /// When to pump it next, at the latest.
@@ -187,7 +226,7 @@ impl HealthMonitor {
         if self.touched.is_empty() { self.due.first().map(|(due, _)| *due) } else { Some(Time::ZERO) }
     }
 
-    /// How many of the checked upstreams are up and down.
+    /// How many of the upstreams that this worker checks are up and down.
     pub const fn upstream_counts(&self) -> UpstreamCounts {
         self.upstream_counts
     }
@@ -205,6 +244,31 @@ impl HealthMonitor {
     /// Whether this task exists.
     pub fn contains(&self, key: RawKey) -> bool {
         self.tasks.contains(key.typed())
+    }
+}
+
+impl Followed {
+    fn new(group: &Rc<UpstreamGroup>, endpoint: EndpointId, now: Time) -> Self {
+        let verdict = group.shared(endpoint).verdict();
+        if !verdict.is_up() {
+            group.set_checked(endpoint, false, now);
+        }
+        Self { group: Rc::clone(group), endpoint, verdict }
+    }
+
+    /// Marks another verdict in the group. Returns whether there is one.
+    fn has_followed(&mut self, now: Time) -> bool {
+        let verdict = self.group.shared(self.endpoint).verdict();
+        if verdict == self.verdict {
+            return false;
+        }
+        if verdict.is_up() == self.verdict.is_up() {
+            // It changed twice meanwhile: one that was down comes back with a slow start.
+            self.group.set_checked(self.endpoint, !verdict.is_up(), now);
+        }
+        self.group.set_checked(self.endpoint, verdict.is_up(), now);
+        self.verdict = verdict;
+        true
     }
 }
 
@@ -229,7 +293,7 @@ impl UpstreamCounts {
     fn of(&mut self, machine: &Machine) -> Option<&mut usize> {
         match machine {
             Machine::HealthCheck(check) if check.is_ending() => None,
-            Machine::HealthCheck(check) => Some(if check.counter().is_up() { &mut self.up } else { &mut self.down }),
+            Machine::HealthCheck(check) => Some(if check.finds_up() { &mut self.up } else { &mut self.down }),
             Machine::Lookup(_) => None,
         }
     }

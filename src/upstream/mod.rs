@@ -6,6 +6,7 @@
 //! * [`UpstreamStream`] is one request on a connection and its response, whatever carries them.
 //! * [`UpstreamPool`] holds a worker's connections to upstreams, in use and idle.
 //! * [`HealthMonitor`] is a worker's periodic work on upstreams: health checks and name resolution.
+//! * [`SharedEndpoints`] is what the workers of a server share: the verdicts of health checks.
 //! * [`Upstream`] is one configured `HOST:PORT` or `unix:/PATH`. It caches the addresses of its
 //!   name and which of them accepted a connection last. [`Upstreams`] has one per address and
 //!   worker, shared by all groups that list it.
@@ -23,6 +24,7 @@ mod lease;
 mod lookup;
 mod outbound;
 mod pool;
+pub mod shared;
 mod stream;
 mod upstreams;
 
@@ -42,6 +44,7 @@ pub use pool::planted_bug::{plant_lost_wake_up, unplant_lost_wake_up};
 pub use pool::{
     ConnectStatus, ConnectionKey, KeepAlive, Release, UPSTREAM_CONNECTION, UpstreamConnection, UpstreamPool,
 };
+pub use shared::SharedEndpoints;
 pub use stream::{StreamError, UpstreamStream};
 pub use upstreams::Upstreams;
 

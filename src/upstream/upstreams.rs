@@ -1,7 +1,8 @@
 //! The upstreams of one worker, one per address and TLS settings, so that all groups that list an address share its
 //! idle connections and its resolved addresses.
 //!
-//! It holds weak references: an upstream is dropped with the last group or connection that uses it.
+//! It holds weak references: an upstream is dropped with the last group or connection that uses it. What
+//! the workers of a server share of their endpoints is found through it as well.
 
 use std::collections::HashMap;
 use std::rc::{Rc, Weak};
@@ -9,7 +10,8 @@ use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
 
-use super::{Upstream, UpstreamGroup};
+use super::shared::{EndpointKey, SharedEndpoint};
+use super::{SharedEndpoints, Upstream, UpstreamGroup};
 use crate::tls::TlsPeer;
 use crate::upstream::UpstreamAddress;
 
@@ -17,6 +19,7 @@ use crate::upstream::UpstreamAddress;
 #[derive(Debug, Default)]
 pub struct Upstreams {
     known: HashMap<Identity, Weak<Upstream>>,
+    shared: Arc<SharedEndpoints>,
 }
 
 /// What makes two upstreams the same: a connection made for one may carry requests for the other.
@@ -29,6 +32,17 @@ struct Identity {
 }
 
 impl Upstreams {
+    /// The groups made from now on share their endpoints with those of other workers that have the same
+    /// `shared`.
+    pub fn share(&mut self, shared: Arc<SharedEndpoints>) {
+        self.shared = shared;
+    }
+
+    /// What is shared of this endpoint.
+    pub fn shared(&self, key: EndpointKey) -> Arc<SharedEndpoint> {
+        self.shared.at(key)
+    }
+
     /// The upstream of this address: the existing one, or a new one.
     pub fn at(&mut self, address: &UpstreamAddress, tls: Option<&TlsPeer>) -> Rc<Upstream> {
         let identity = Identity {

@@ -11,7 +11,7 @@ use crate::limit::Admission;
 use crate::session::ListenerContext;
 use crate::tcp::Listener;
 use crate::telemetry::metrics::WorkerCounters;
-use crate::upstream::UpstreamGroup;
+use crate::upstream::{SharedEndpoints, UpstreamGroup};
 
 impl Core {
     /// Accepts connections on this socket and serves each by `context`.
@@ -46,6 +46,12 @@ impl Core {
             true
         });
         self.pump_listeners();
+    }
+
+    /// This is worker number `worker` of those that share these endpoints, in which it finds those of its
+    /// groups. Call it before [`Core::monitor_upstreams`].
+    pub fn share_endpoints(&mut self, endpoints: Arc<SharedEndpoints>, worker: usize) {
+        self.health_monitor.share(endpoints, worker);
     }
 
     /// Runs health checks and name lookups for the upstreams of these groups, and stops them for

@@ -36,18 +36,18 @@ pub struct FieldRules {
 
 /// The name of a field that rules may change: a token. Fields that delimit the message or name its
 /// destination are excluded, since two sources could then contradict each other.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldName(Box<str>);
 
 /// A field name with a value.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldLine {
     name: FieldName,
     value: Box<str>,
 }
 
 /// A host with an optional port, as in `Host`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Authority(Box<str>);
 
 /// The name of this proxy in `Via`: a token.

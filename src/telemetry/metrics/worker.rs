@@ -102,9 +102,9 @@ pub struct Gauges {
     pub upstream_connections_idle: usize,
     /// Operations in flight.
     pub operations: usize,
-    /// Upstreams with health checks that are up.
+    /// Upstreams that this worker checks and has found up.
     pub upstreams_up: usize,
-    /// Upstreams with health checks that are down.
+    /// Upstreams that this worker checks and has found down.
     pub upstreams_down: usize,
     /// Look-ups in the file cache that found a valid result, since the start.
     pub cache_hits: u64,

@@ -6,8 +6,8 @@ use std::time::Duration;
 use crate::http::Status;
 use crate::http::forward::{Authority, FieldLine};
 
-/// Active health checks. Each worker runs its own.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+/// Active health checks. The workers of a server share them, see [`shared`](crate::upstream::shared).
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckConfig {
     /// What is checked.
     pub kind: CheckKind,
@@ -23,7 +23,7 @@ pub struct CheckConfig {
 }
 
 /// What an endpoint has to do to pass a check.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CheckKind {
     /// Accept a connection.
     Connect,
@@ -32,7 +32,7 @@ pub enum CheckKind {
 }
 
 /// The request of a check, and the responses that pass it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpCheck {
     /// The request's target, in origin form (RFC 9112, 3.2.1).
     pub target: String,
@@ -53,7 +53,7 @@ pub struct HttpCheck {
 pub const CHECK_BODY_BYTES_MAX: usize = 64 << 10;
 
 /// The method of a check's request.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CheckMethod {
     /// `GET`
     #[default]
@@ -63,7 +63,7 @@ pub enum CheckMethod {
 }
 
 /// Statuses of final responses, from the first to the last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StatusRange {
     first: u16,
     last: u16,

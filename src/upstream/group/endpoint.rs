@@ -2,16 +2,20 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::config::{EndpointConfig, SlowStart};
 use super::hash;
 use super::health::Health;
 use crate::driver::Time;
 use crate::upstream::Upstream;
+use crate::upstream::shared::SharedEndpoint;
 
 #[derive(Debug)]
 pub(super) struct Endpoint {
     pub(super) upstream: Rc<Upstream>,
+    /// What other workers have of it as well.
+    pub(super) shared: Arc<SharedEndpoint>,
     pub(super) tag: String,
     /// Seed of its draws in rendezvous hashing.
     pub(super) seed: u64,
@@ -35,10 +39,16 @@ pub(super) enum Availability {
 
 impl Endpoint {
     /// A new endpoint, up. `twins_before`: number of endpoints before it with the same address.
-    pub(super) fn new(config: &EndpointConfig, upstream: Rc<Upstream>, twins_before: u64) -> Self {
+    pub(super) fn new(
+        config: &EndpointConfig,
+        upstream: Rc<Upstream>,
+        shared: Arc<SharedEndpoint>,
+        twins_before: u64,
+    ) -> Self {
         let seed = hash::seed_of(&config.address, twins_before);
         Self {
             upstream,
+            shared,
             tag: format!("{:016x}", hash::mix(seed ^ TAG_SALT)),
             seed,
             is_backup: config.is_backup,

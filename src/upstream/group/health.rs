@@ -219,7 +219,17 @@ impl CheckCounter {
     /// A counter for an endpoint that counts as up. `rise` passed checks in a row bring it up,
     /// `fall` failed ones take it down; zero counts as one.
     pub const fn new(rise: u32, fall: u32) -> Self {
-        Self { rise, fall, is_up: true, contradictions: 0 }
+        Self::resume(rise, fall, true, 0)
+    }
+
+    /// A counter that goes on: the state so far, and the results in a row that contradict it.
+    pub const fn resume(rise: u32, fall: u32, is_up: bool, contradictions: u32) -> Self {
+        Self { rise, fall, is_up, contradictions }
+    }
+
+    /// Results in a row that contradict the state.
+    pub const fn contradictions(&self) -> u32 {
+        self.contradictions
     }
 
     /// Whether the health checks have the endpoint up.

@@ -146,13 +146,95 @@ backends! {
         let (_place, service) = start(backend, &endpoints, &health_check, 2);
         assert!(share(&service, &endpoints[0], 40) >= 10);
         endpoints[0].set_unwell(true);
-        // Each worker finds out for itself.
-        eventually("two workers know", || metric(&service, DOWN) == 2);
+        // One worker finds it out, and the other one knows at the same time.
+        eventually("it is down", || metric(&service, DOWN) == 1);
         assert_eq!(share(&service, &endpoints[0], 20), 0);
         endpoints[0].set_unwell(false);
-        eventually("two workers know that it is well", || metric(&service, UP) == 4);
+        eventually("it is well", || metric(&service, UP) == 2);
         assert!(share(&service, &endpoints[0], 40) >= 10);
-        assert!(metric(&service, FAILED) >= 4);
+        assert!(metric(&service, FAILED) >= 2);
+    }
+
+    fn four_workers_make_one_check_and_one_record(backend) {
+        let endpoints = [PAGE; 3].map(Endpoint::new);
+        let mut active = active("http");
+        active["interval"] = json!("100ms");
+        let health_check = json!({ "active": active, "passive": { "slow_start": "0s" } });
+        let since = Instant::now();
+        let (_place, service) = start(backend, &endpoints, &health_check, 4);
+        eventually("each is checked ten times", || endpoints.iter().all(|endpoint| endpoint.checked() >= 10));
+        let most = since.elapsed().as_millis() as u64 / 90 + 1;
+        for endpoint in &endpoints {
+            let checked = endpoint.checked();
+            // Each interval is shorter by up to a tenth. The last check is not timed.
+            assert!(checked <= most + 1, "{checked} checks, of at most {most}");
+        }
+        let (passed, checked) = (metric(&service, PASSED), endpoints.iter().map(Endpoint::checked).sum::<u64>());
+        assert!(passed <= checked + 3 && checked <= passed + 6, "{passed} are counted of {checked}");
+        endpoints[0].set_unwell(true);
+        eventually("it is down", || metric(&service, DOWN) == 1);
+        assert_eq!((metric(&service, UP), share(&service, &endpoints[0], 40)), (2, 0));
+        endpoints[0].set_unwell(false);
+        eventually("it is up", || metric(&service, UP) == 3);
+        assert!(share(&service, &endpoints[0], 60) > 0);
+        for message in ["upstream down: its checks fail", "upstream up: its checks pass"] {
+            eventually(message, || service.count(message) >= 1);
+            assert_eq!(service.count(message), 1, "{message}");
+        }
+    }
+
+    fn routes_with_the_same_check_share_it(backend) {
+        let endpoints = [PAGE; 1].map(Endpoint::new);
+        let place = Place::new(backend);
+        let mut check = active("http");
+        check["interval"] = json!("100ms");
+        let route = |path: &str| json!({
+            "req_path": path, "type": "reverse_proxy", "upstreams": [endpoints[0].to_json()],
+            "health_check": { "active": &check },
+        });
+        let metrics = json!({ "req_path": "/metrics", "type": "metrics" });
+        place.configure([routes(HERE, json!([route("/"), route("/a"), route("/b"), metrics]))]);
+        let service = place.start();
+        let (since, before) = (Instant::now(), endpoints[0].checked());
+        eventually("it is checked ten times", || endpoints[0].checked() >= before + 10);
+        let (checked, most) = (endpoints[0].checked() - before, since.elapsed().as_millis() as u64 / 90 + 2);
+        assert!(checked <= most, "{checked} checks, of at most {most}");
+        endpoints[0].set_unwell(true);
+        eventually("it is down", || metric(&service, DOWN) == 1);
+        for path in ["/page", "/a/page", "/b/page"] {
+            let mut wire = Wire::to(service.address());
+            wire.send(format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n"));
+            assert_eq!(wire.response().status, 503, "{path}");
+        }
+    }
+
+    fn a_reload_keeps_what_checks_have_found(backend) {
+        let endpoints = [PAGE; 2].map(Endpoint::new);
+        let mut check = active("http");
+        check["interval"] = json!("100ms");
+        let place = Place::new(backend);
+        let configure = |paths: &[&str]| {
+            let upstreams: Vec<Value> = endpoints.iter().map(Endpoint::to_json).collect();
+            let mut all = vec![json!({ "req_path": "/metrics", "type": "metrics" })];
+            all.extend(paths.iter().map(|path| json!({
+                "req_path": path, "type": "reverse_proxy", "upstreams": upstreams, "health_check": { "active": check },
+            })));
+            place.configure_with([routes(HERE, json!(all))], |document| document["workers"] = json!(3));
+        };
+        configure(&["/"]);
+        let service = place.start();
+        endpoints[0].set_unwell(true);
+        eventually("it is down", || metric(&service, DOWN) == 1);
+        for paths in [&["/", "/a"][..], &["/"], &["/b", "/"]] {
+            configure(paths);
+            service.reload();
+            let checked = endpoints[0].checked();
+            assert_eq!(share(&service, &endpoints[0], 20), 0);
+            eventually("it is checked again", || endpoints[0].checked() >= checked + 3);
+            assert_eq!(metric(&service, DOWN), 1);
+        }
+        assert_eq!(service.count("upstream down: its checks fail"), 1);
+        assert_eq!(service.count("upstream up: its checks pass"), 0);
     }
 
     fn one_that_serves_only_its_own_host_is_checked_by_that_name(backend) {

@@ -157,7 +157,8 @@ pub struct HealthCheck {
     pub passive: PassiveCheck,
 }
 
-/// Active health checks: probes sent to each upstream.
+/// Active health checks: probes sent to each upstream. The workers share them: an upstream gets one
+/// check per `interval`, whatever the number of workers, and of routes with the same check.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ActiveCheck {

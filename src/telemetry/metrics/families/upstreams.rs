@@ -9,11 +9,12 @@ pub(super) fn write(metrics: &Metrics, text: &mut Text) {
     let mut connections = text.family("xps_upstream_connections", Kind::Gauge, "Connections to upstreams.");
     connections.sample(&[("state", "used")], all.saturating_sub(idle));
     connections.sample(&[("state", "idle")], idle);
-    let help = "Upstreams with health checks, summed over workers.";
+    let help = "Upstreams with health checks, each once: workers share what checks find.";
     let mut states = text.family("xps_upstreams", Kind::Gauge, help);
     states.sample(&[("state", "up")], metrics.sum(|cells| &cells.upstreams_up));
     states.sample(&[("state", "down")], metrics.sum(|cells| &cells.upstreams_down));
-    let mut checks = text.family("xps_health_checks_total", Kind::Counter, "Health checks of upstreams.");
+    let help = "Health checks of upstreams. One worker makes those of an upstream.";
+    let mut checks = text.family("xps_health_checks_total", Kind::Counter, help);
     checks.sample(&[("result", "passed")], metrics.sum(|cells| &cells.checks_passed));
     checks.sample(&[("result", "failed")], metrics.sum(|cells| &cells.checks_failed));
 }
