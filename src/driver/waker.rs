@@ -60,7 +60,7 @@ impl Waker {
     }
 
     /// Clears the waker. Returns whether it was used.
-    pub(super) fn clear(&self) -> bool {
+    pub fn clear(&self) -> bool {
         (&*self.0).read(&mut [0; 8]).is_ok()
     }
 }

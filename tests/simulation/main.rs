@@ -20,6 +20,7 @@ mod origin;
 mod receive;
 mod run;
 mod scenario;
+mod shared_checks;
 mod tls;
 mod tunnel_queue;
 
