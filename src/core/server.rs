@@ -371,7 +371,10 @@ impl Server {
         let mut series = self.metrics.set_routes(labels).into_iter();
         opened_services.iter_mut().for_each(|opened| opened.count_by(&mut series));
         self.addresses = self.listeners.addresses();
-        let addresses = self.addresses.iter().map(Address::to_string).collect();
+        let addresses: Vec<String> = self.addresses.iter().map(Address::to_string).collect();
+        let labels =
+            opened_services.iter().zip(&addresses).flat_map(|(opened, address)| opened.endpoint_labels(address));
+        self.metrics.set_endpoints(labels.collect());
         let listener_series = self.metrics.set_listeners(addresses);
         let opened_tls = opened_tls.into_iter().map(|tls| tls.map(|opened| opened.tls));
         let opened = opened_services.into_iter().zip(opened_tls);

@@ -128,6 +128,7 @@ impl SupervisedCore {
     fn serve(&mut self, plan: WorkerPlan, driver: &mut impl KernelDriver) {
         let WorkerPlan { limits, admission, endpoints, number, workers, listeners, challenge_tokens, control } = plan;
         self.builder.share_among(number, workers);
+        self.builder.count_by(Arc::clone(self.core.counters().metrics()));
         self.builder.answer_challenges(challenge_tokens);
         self.builder.control_by(control);
         self.drain_timeout = limits.drain_timeout;
@@ -140,6 +141,7 @@ impl SupervisedCore {
         let ids: Vec<ListenerId> = listeners.iter().map(|listener| listener.id).collect();
         self.core.keep_listeners(|id| ids.contains(&id));
         for ListenerPlan { id, sockets, access, expects_proxy_header, tls, h2c, opened, series } in listeners {
+            self.builder.begin_listener(series.as_ref().map_or("", |series| series.address()));
             let service = self.builder.service(opened);
             let counters = series.map(|series| Rc::new(series.of_worker(number)));
             let context = ListenerContext { access, expects_proxy_header, tls, h2c, service, counters };

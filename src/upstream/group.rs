@@ -39,7 +39,7 @@ mod tier;
 #[cfg(test)]
 mod tests;
 
-use std::cell::RefCell;
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,6 +61,7 @@ use super::shared::{EndpointKey, SharedEndpoint};
 use super::{Upstream, Upstreams};
 use crate::driver::Time;
 use crate::tcp::proxy_header::ProxyVersion;
+use crate::telemetry::metrics::EndpointCounters;
 use crate::tls::TlsPeer;
 use crate::waiter::Waiter;
 
@@ -77,6 +78,10 @@ pub struct UpstreamGroup {
     checks: Option<Rc<CheckConfig>>,
     resolve: ResolveInterval,
     announce: Option<ProxyVersion>,
+    /// What counts the requests of each endpoint, if they are counted.
+    counters: OnceCell<Box<[EndpointCounters]>>,
+    /// The length of the queue that was counted last.
+    queued: Cell<usize>,
 }
 
 /// Index of an endpoint in the group's configuration.
@@ -169,7 +174,36 @@ impl UpstreamGroup {
             checks: checks.map(Rc::new),
             resolve,
             announce,
+            counters: OnceCell::new(),
+            queued: Cell::new(0),
         })
+    }
+
+    /// Sets what counts the requests of each endpoint, in the order of their ids. Once, before the first
+    /// request.
+    pub fn count_by(&self, counters: Box<[EndpointCounters]>) {
+        for (endpoint, counters) in self.endpoints.iter().zip(&counters) {
+            counters.set_up(endpoint.health.get().is_up());
+            endpoint.upstream.count_by(counters);
+        }
+        let is_first = self.counters.set(counters).is_ok();
+        debug_assert!(is_first, "a group has one set of counters");
+    }
+
+    /// What counts the requests of an endpoint, if they are counted.
+    pub fn counters(&self, endpoint: EndpointId) -> Option<&EndpointCounters> {
+        self.counters.get()?.get(usize::from(endpoint.0))
+    }
+
+    /// Counts what has changed in the queue.
+    fn count_queue(&self) {
+        let queued = self.waiting();
+        let before = self.queued.replace(queued);
+        if queued != before
+            && let Some(counters) = self.counters(EndpointId(0))
+        {
+            counters.change_queued(before, queued);
+        }
     }
 
     /// Offsets the turns of worker `number` of `workers`, so that workers do not all begin with the
@@ -302,6 +336,9 @@ impl UpstreamGroup {
         let Some(entry) = self.endpoint(endpoint) else { return };
         debug_assert!(entry.in_flight.get() > 0, "{endpoint:?} was ended more often than picked");
         entry.in_flight.set(entry.in_flight.get().saturating_sub(1));
+        if let Some(counters) = self.counters(endpoint) {
+            counters.end();
+        }
         // A state change has already woken one waiter per slot, this slot included.
         let has_changed = self.on_verdict(endpoint, verdict, now);
         let frees_a_place = !has_changed && !entry.is_draining();
@@ -342,7 +379,9 @@ impl UpstreamGroup {
     /// to wait. A request that was woken without getting a slot passes the same time, and regains
     /// its position.
     pub fn wait(&self, waiter: Waiter, since: Time) -> bool {
-        self.queue.borrow_mut().push(waiter, since)
+        let is_queued = self.queue.borrow_mut().push(waiter, since);
+        self.count_queue();
+        is_queued
     }
 
     /// When a request that waits since then times out; `None`: never.
@@ -354,6 +393,7 @@ impl UpstreamGroup {
     /// one that was woken but has not picked since, so that the next one is woken in its stead.
     pub fn give_up(&self, waiter: Waiter) {
         self.queue.borrow_mut().remove(waiter);
+        self.count_queue();
     }
 
     /// The next request that should pick again; call until `None`. Call after
@@ -409,6 +449,9 @@ impl UpstreamGroup {
         let mut health = endpoint.health.get();
         health.begin(&self.passive, now);
         endpoint.health.set(health);
+        if let Some(counters) = self.counters(id) {
+            counters.begin();
+        }
         if !health.is_up() && self.waiting() > 0 {
             // The end of a back-off wakes no waiter by itself. If this request was woken, it was
             // for another slot, which is still free.
@@ -428,6 +471,11 @@ impl UpstreamGroup {
         let mut health = before;
         let change = change(&mut health, endpoint.in_flight.get());
         endpoint.health.set(health);
+        if health != before
+            && let Some(counters) = self.counters(id)
+        {
+            counters.set_up(health.is_up());
+        }
         if let Some(change) = change {
             report(endpoint, change);
         }
@@ -445,6 +493,8 @@ impl UpstreamGroup {
         let mut queue = self.queue.borrow_mut();
         let places = places.saturating_sub(queue.promised());
         queue.wake(places);
+        drop(queue);
+        self.count_queue();
     }
 
     /// Number of free slots for requests that have not tried any endpoint; `None`: no endpoint is

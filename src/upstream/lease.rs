@@ -26,6 +26,7 @@ use super::{ConnectError, KeepAlive, Upstream};
 use crate::buffer::{Chunk, Inbox};
 use crate::driver::{Ops, Time};
 use crate::tcp::CloseKind;
+use crate::telemetry::metrics::{EndpointCounters, EndpointFailure};
 use crate::transport::Transport;
 use crate::waiter::Waiter;
 
@@ -185,9 +186,17 @@ impl UpstreamLease {
                     }
                 }
                 State::Leased { endpoint, connection } => {
-                    let poll_connect = pool.get_mut(connection).map(|found| found.poll_connect(now, ops));
+                    let mut is_reused = false;
+                    let poll_connect = pool.get_mut(connection).map(|found| {
+                        is_reused = found.is_reused();
+                        found.poll_connect(now, ops)
+                    });
                     match poll_connect {
                         Some(ConnectStatus::Ready(_)) => {
+                            if !is_reused && self.times.stage == LeaseStage::Connecting {
+                                let nanos = now.as_nanos().saturating_sub(self.connect_began.as_nanos());
+                                self.count(|counters| counters.count_connect(nanos));
+                            }
                             self.note_connect(LeaseStage::Connected, now);
                             return Progress::Ready;
                         }
@@ -195,6 +204,13 @@ impl UpstreamLease {
                         Some(ConnectStatus::Failed(error)) => {
                             self.note_connect(LeaseStage::Connecting, now);
                             tracing::debug!(upstream = %self.group.upstream(endpoint).address(), %error, "unreachable");
+                            if !error.is_shortage() {
+                                let failure = failure_of(error);
+                                self.count(|counters| counters.count_failure(failure));
+                            }
+                            if self.tries_left > 0 {
+                                self.count(EndpointCounters::count_retry);
+                            }
                             let verdict =
                                 if error.is_shortage() { HealthVerdict::Neutral } else { HealthVerdict::Failure };
                             self.settle(Release::Close(CloseKind::Fin), verdict, pool, now);
@@ -293,6 +309,12 @@ impl UpstreamLease {
             self.excluded = ExcludedEndpoints::default();
         }
         let verdict = if was_reused { HealthVerdict::Neutral } else { HealthVerdict::Failure };
+        if !was_reused {
+            self.count(|counters| counters.count_failure(EndpointFailure::Response));
+        }
+        if self.tries_left > 0 {
+            self.count(EndpointCounters::count_retry);
+        }
         self.settle(Release::Close(CloseKind::Fin), verdict, pool, now);
         self.state = State::Picking { after: None };
         self.tries_left > 0
@@ -324,6 +346,9 @@ impl UpstreamLease {
             self.times.queue += now.since(since);
         }
         self.note_connect(self.times.stage, now);
+        if verdict == HealthVerdict::Failure {
+            self.count(|counters| counters.count_failure(EndpointFailure::Response));
+        }
         self.settle(release, verdict, pool, now);
         self.state = State::Over;
     }
@@ -344,6 +369,13 @@ impl UpstreamLease {
         }
     }
 
+    /// Counts something of the endpoint in use, if its requests are counted.
+    fn count(&self, count: impl FnOnce(&EndpointCounters)) {
+        if let Some(counters) = self.endpoint().and_then(|endpoint| self.group.counters(endpoint)) {
+            count(counters);
+        }
+    }
+
     /// Measures the connect if one is under way. `stage`: what follows it.
     fn note_connect(&mut self, stage: LeaseStage, now: Time) {
         if self.times.stage == LeaseStage::Connecting {
@@ -361,6 +393,9 @@ impl UpstreamLease {
     /// Reports that the upstream has responded, whatever happens to the rest of the response.
     pub fn note_response(&self, pool: &mut UpstreamPool, now: Time) {
         if let State::Leased { endpoint, .. } = self.state {
+            let connected = self.connect_began + self.times.connect;
+            let nanos = now.as_nanos().saturating_sub(connected.as_nanos());
+            self.count(|counters| counters.count_response(nanos));
             self.group.note(endpoint, HealthVerdict::Success, now);
             self.wake_waiting(pool);
         }
@@ -444,5 +479,14 @@ impl UpstreamLease {
             State::Failed(why) => Some(why),
             State::Picking { .. } | State::Queued { .. } | State::Leased { .. } | State::Over => None,
         }
+    }
+}
+
+const fn failure_of(error: ConnectError) -> EndpointFailure {
+    match error {
+        ConnectError::Resolve(_) => EndpointFailure::Resolve,
+        ConnectError::Refused { .. } => EndpointFailure::Connect,
+        ConnectError::ResolveTimedOut | ConnectError::TimedOut(_) => EndpointFailure::ConnectTimeout,
+        ConnectError::Tls { .. } => EndpointFailure::Tls,
     }
 }

@@ -50,6 +50,7 @@ pub use upstreams::Upstreams;
 
 use self::dns_cache::{DnsCache, Name, ResolvedAddresses};
 use crate::driver::{Address, Time};
+use crate::telemetry::metrics::EndpointCounters;
 use crate::tls::TlsPeer;
 
 /// One configured upstream.
@@ -67,6 +68,8 @@ pub struct Upstream {
     idle: RefCell<Vec<ConnectionKey>>,
     /// Whether a group of the active configuration lists it.
     is_in_force: Cell<bool>,
+    /// What counts its idle connections, for each group that lists it.
+    counters: RefCell<Vec<EndpointCounters>>,
 }
 
 impl Upstream {
@@ -76,7 +79,16 @@ impl Upstream {
         let dns = DnsCache::of(&address);
         let label = address.to_string().into();
         let is_in_force = Cell::new(true);
-        Rc::new(Self { address, label, tls, dns, preferred: Cell::new(0), idle: RefCell::default(), is_in_force })
+        Rc::new(Self {
+            address,
+            label,
+            tls,
+            dns,
+            preferred: Cell::new(0),
+            idle: RefCell::default(),
+            is_in_force,
+            counters: RefCell::default(),
+        })
     }
 
     /// The configured address.
@@ -101,6 +113,33 @@ impl Upstream {
 
     fn forget_idle(&self, link: ConnectionKey) {
         self.idle.borrow_mut().retain(|idle| *idle != link);
+        self.count_idle();
+    }
+
+    fn add_idle(&self, link: ConnectionKey) {
+        self.idle.borrow_mut().push(link);
+        self.count_idle();
+    }
+
+    /// Takes the idle connection that was used last.
+    fn take_idle(&self) -> Option<ConnectionKey> {
+        let link = self.idle.borrow_mut().pop()?;
+        self.count_idle();
+        Some(link)
+    }
+
+    fn count_idle(&self) {
+        let idle = self.idle.borrow().len();
+        self.counters.borrow().iter().for_each(|counters| counters.set_idle(idle));
+    }
+
+    /// Counts its idle connections there, too.
+    fn count_by(&self, counters: &EndpointCounters) {
+        let mut all = self.counters.borrow_mut();
+        if !all.iter().any(|known| known.is(counters)) {
+            all.push(counters.clone());
+        }
+        counters.set_idle(self.idle.borrow().len());
     }
 
     /// Whether a connection to this address may be reused. It may not if the name no longer

@@ -181,7 +181,7 @@ impl UpstreamPool {
 
     fn revive(&mut self, upstream: &Upstream, owner: Waiter) -> Option<ConnectionKey> {
         loop {
-            let key = upstream.idle.borrow_mut().pop()?;
+            let key = upstream.take_idle()?;
             let entry = self.connections.get_mut(key)?;
             if let State::Idle { connection, .. } = entry.take_state() {
                 self.idle -= 1;
@@ -214,7 +214,7 @@ impl UpstreamPool {
                     let until = now + keep_alive.idle_timeout;
                     self.next_expiry = Some(self.next_expiry.map_or(until, |next| next.min(until)));
                     self.idle += 1;
-                    entry.upstream.idle.borrow_mut().push(key);
+                    entry.upstream.add_idle(key);
                     State::Idle { until, connection }
                 }
                 Release::Keep(_) => State::Closing { close_kind: CloseKind::Fin, connection },

@@ -88,6 +88,11 @@ impl Core {
         self.counters.set_driver(counters);
     }
 
+    /// The counters of this worker.
+    pub const fn counters(&self) -> &WorkerCounters {
+        &self.counters
+    }
+
     /// Sets the counters that the metrics are read from.
     pub fn set_counters(&mut self, counters: WorkerCounters) {
         self.counters = counters;

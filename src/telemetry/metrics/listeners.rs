@@ -135,6 +135,11 @@ impl ListenerSeries {
         Self { address, workers: (0..workers).map(|_| Arc::default()).collect() }
     }
 
+    /// The address.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
     /// The counters of one worker. Those of a worker that the metrics do not know are not rendered.
     pub fn of_worker(&self, number: usize) -> ListenerCounters {
         ListenerCounters { cells: self.workers.get(number).map(Arc::clone).unwrap_or_default() }

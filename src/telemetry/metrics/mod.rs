@@ -13,6 +13,7 @@
 //! The files of `families/` say what each family counts, by subject; `text.rs` how it is written.
 
 mod count;
+mod endpoints;
 mod expserver;
 mod families;
 mod histogram;
@@ -29,6 +30,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use self::count::Count;
+use self::endpoints::EndpointSeries;
+pub use self::endpoints::{EndpointCounters, EndpointFailure, EndpointLabels};
 pub use self::expserver::API_CONTENT_TYPE;
 use self::expserver::{CpuMeter, Retired};
 pub use self::http2_limit::Http2Limit;
@@ -49,6 +52,8 @@ pub struct Metrics {
     routes: Series<RouteLabels, RouteSeries>,
     /// The listeners of the configuration, by address. Locked as seldom.
     listeners: Series<String, ListenerSeries>,
+    /// The endpoints of the configuration. Locked as seldom.
+    endpoints: Series<EndpointLabels, EndpointSeries>,
     /// Certificates of the listeners. Locked only by a reload, a renewal and a scrape.
     certificates: Mutex<Vec<CertificateExpiry>>,
     /// Locked as seldom.
@@ -84,6 +89,7 @@ impl Metrics {
             workers,
             routes: Mutex::default(),
             listeners: Mutex::default(),
+            endpoints: Mutex::default(),
             certificates: Mutex::default(),
             acme: Mutex::default(),
             process: Mutex::new(ProcessFacts::new()),
@@ -124,6 +130,19 @@ impl Metrics {
     pub fn set_listeners(&self, addresses: Vec<String>) -> Vec<Arc<ListenerSeries>> {
         let workers = self.workers.len();
         replace(&self.listeners, addresses, |address| ListenerSeries::new(address, workers)).0
+    }
+
+    /// Sets the endpoints that are counted from now on. One that was there already goes on counting; the
+    /// others are forgotten.
+    pub fn set_endpoints(&self, labels: Vec<EndpointLabels>) {
+        let workers = self.workers.len();
+        replace(&self.endpoints, labels, |_| EndpointSeries::new(workers));
+    }
+
+    /// What a worker counts of an endpoint. What is counted of one that was not set is not rendered.
+    pub fn endpoint(&self, labels: &EndpointLabels, worker: usize) -> EndpointCounters {
+        let endpoints = locked(&self.endpoints);
+        endpoints.get(labels).and_then(|series| series.of_worker(worker)).unwrap_or_default()
     }
 
     /// Sets the certificates that the listeners serve from now on.

@@ -128,6 +128,7 @@ fn full() -> Arc<Metrics> {
         }
     }
     metrics.set_listeners(vec!["127.0.0.1:1".to_owned()]);
+    metrics.set_endpoints(vec![endpoint("h/", "a:1"), endpoint("h/", "b:1"), endpoint("h/x", "a:1")]);
     metrics
 }
 
@@ -301,4 +302,48 @@ fn build_reloads_and_the_driver_are_there() {
     let (started, configured) =
         (value(&metrics, "process_start_time_seconds"), value(&metrics, "xps_configuration_timestamp_seconds"));
     assert!(started.is_some_and(|at| at > 1.7e9) && started <= configured);
+}
+
+fn endpoint(group: &str, address: &str) -> EndpointLabels {
+    EndpointLabels { group: group.to_owned(), address: address.to_owned() }
+}
+
+#[test]
+fn endpoints_are_counted_by_group_and_address() {
+    let metrics = full();
+    let labels = endpoint("h/", "b:1");
+    for worker in 0..2 {
+        let counters = metrics.endpoint(&labels, worker);
+        counters.begin();
+        counters.begin();
+        counters.end();
+        counters.set_up(worker == 0);
+        counters.set_idle(3);
+        counters.count_retry();
+        counters.count_failure(EndpointFailure::ConnectTimeout);
+        counters.count_connect(2_000_000);
+        counters.count_response(3_000_000);
+        metrics.endpoint(&endpoint("h/", "a:1"), worker).change_queued(0, 2);
+    }
+    metrics.endpoint(&endpoint("h/", "a:1"), 0).change_queued(2, 1);
+    metrics.endpoint(&endpoint("h/", "unknown:1"), 0).begin();
+    metrics.set_endpoints(vec![labels.clone(), endpoint("h/", "a:1")]);
+    let of_b =
+        |name: &str, more: &str| value(&metrics, &format!("xps_upstream_{name}{{group=\"h/\",address=\"b:1\"{more}}}"));
+    for (name, more, expected) in [
+        ("state", ",state=\"up\"", 0.0),
+        ("state", ",state=\"mixed\"", 1.0),
+        ("state", ",state=\"down\"", 0.0),
+        ("requests_total", "", 4.0),
+        ("in_flight", "", 2.0),
+        ("idle_connections", "", 6.0),
+        ("retries_total", "", 2.0),
+        ("failures_total", ",reason=\"connect_timeout\"", 2.0),
+        ("failures_total", ",reason=\"tls\"", 0.0),
+        ("connect_seconds_sum", "", 0.004),
+        ("response_seconds_count", "", 2.0),
+    ] {
+        assert_eq!(of_b(name, more), Some(expected), "{name}{more}");
+    }
+    assert_eq!(value(&metrics, "xps_upstream_queued{group=\"h/\"}"), Some(3.0));
 }

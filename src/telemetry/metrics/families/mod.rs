@@ -1,6 +1,7 @@
 //! The families of the metrics, by subject. The order of the text is that of [`write`].
 
 mod connections;
+mod endpoints;
 mod files;
 mod process;
 mod requests;
@@ -19,6 +20,7 @@ pub(super) fn write(metrics: &Metrics, text: &mut Text) {
     requests::write(metrics, text);
     routes::write(metrics, text);
     upstreams::write(metrics, text);
+    endpoints::write(metrics, text);
     files::write(metrics, text);
     tls::write(metrics, text);
     ring::write(metrics, text);
