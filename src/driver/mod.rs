@@ -105,6 +105,8 @@ pub mod probe;
 pub mod signals;
 #[cfg(feature = "internals")]
 pub mod sim;
+#[cfg(feature = "tui")]
+pub mod terminal;
 
 use std::io;
 use std::num::NonZeroU64;

@@ -10,12 +10,11 @@ use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Borders, Cell, Paragraph, Row, Sparkline, Table};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
 
 use super::figures::Figures;
 use super::plain::{ROUTE_HEADS, UPSTREAM_HEADS, route_cells, tiles, title, upstream_cells};
 use super::{Failure, Readings};
+use crate::driver::terminal::Keyboard;
 
 /// Readings that are kept for the curve.
 const KEPT: usize = 240;
@@ -55,16 +54,10 @@ fn ends_within(interval: Duration) -> io::Result<bool> {
     loop {
         let left = until.saturating_duration_since(Instant::now());
         // Waited for here: crossterm reads the end of a terminal that has hung up again and again.
-        let stdin = io::stdin();
-        let mut keyboard = [PollFd::new(&stdin, PollFlags::IN)];
-        let left = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
-        match poll(&mut keyboard, Some(&left)) {
-            Ok(0) => return Ok(false),
-            // The terminal has another size: it is drawn again.
-            Err(Errno::INTR) => return Ok(false),
-            Err(error) => return Err(error.into()),
-            Ok(_) if keyboard[0].revents().intersects(PollFlags::HUP | PollFlags::ERR) => return Ok(true),
-            Ok(_) => {}
+        match Keyboard::wait(left)? {
+            Keyboard::Silent => return Ok(false),
+            Keyboard::Gone => return Ok(true),
+            Keyboard::Ready => {}
         }
         if !event::poll(Duration::ZERO)? {
             continue;
