@@ -150,7 +150,7 @@ pub struct Http2Limits {
     /// together (RFC 9113, 5.2): 64 KiB to 2 GiB - 1. It bounds the memory for bodies that wait for a slow
     /// upstream.
     pub connection_window: u32,
-    /// The part of it for one stream, in bytes: 16 KiB to 16 MiB.
+    /// The part of it for one stream, in bytes: 16 KiB to 16 MiB. A connection keeps the one that it began with.
     pub stream_window: u32,
     /// Maximum number of RST_STREAM frames from the client per second (CVE-2019-9514, CVE-2023-44487).
     pub resets_per_second: u32,

@@ -52,8 +52,8 @@ impl SendWindow {
 pub struct ReceiveWindow {
     /// What is to be held at most.
     target: u32,
-    /// What the peer may still send.
-    available: u32,
+    /// What the peer may still send. Negative after the initial window of streams was reduced.
+    available: i32,
     /// Received, and not consumed.
     unconsumed: u32,
 }
@@ -63,7 +63,7 @@ impl ReceiveWindow {
     pub const fn new(bytes: u32) -> Self {
         debug_assert!(bytes <= WINDOW_CEILING);
         let bytes = if bytes > WINDOW_CEILING { WINDOW_CEILING } else { bytes };
-        Self { target: bytes, available: bytes, unconsumed: 0 }
+        Self { target: bytes, available: bytes as i32, unconsumed: 0 }
     }
 
     /// Changes how much is to be held at most. [`ReceiveWindow::update`] grants what is missing.
@@ -74,14 +74,21 @@ impl ReceiveWindow {
 
     /// What the peer may still send.
     pub const fn available(&self) -> u32 {
-        self.available
+        if self.available > 0 { self.available as u32 } else { 0 }
+    }
+
+    /// The peer takes away this much, since it has seen a smaller initial window of streams than the one that it
+    /// began with (RFC 9113, 6.9.2). As much less is to be held at most.
+    pub fn reduce(&mut self, bytes: u32) {
+        self.target = self.target.saturating_sub(bytes);
+        self.available = self.available.saturating_sub_unsigned(bytes);
     }
 
     /// Memory that the window stands for: what the peer may send, and what it sent and is not
     /// consumed. It counts as held.
     pub const fn held(&self) -> u32 {
         // Both were granted together, so they are at most the ceiling.
-        self.available + self.unconsumed
+        self.available() + self.unconsumed
     }
 
     /// Received and not consumed.
@@ -96,7 +103,10 @@ impl ReceiveWindow {
 
     /// Bytes arrive that count for flow control: data and padding.
     pub fn receive(&mut self, bytes: u32) -> Result<(), FlowError> {
-        self.available = self.available.checked_sub(bytes).ok_or(FlowError)?;
+        if bytes > self.available() {
+            return Err(FlowError);
+        }
+        self.available = self.available.saturating_sub_unsigned(bytes);
         self.unconsumed += bytes;
         Ok(())
     }
@@ -111,18 +121,20 @@ impl ReceiveWindow {
     /// WINDOW_UPDATE, which must be sent.
     pub fn lend(&mut self, bytes: u32) -> u32 {
         let bytes = bytes.min(self.lend_max());
-        self.available += bytes;
+        self.available = self.available.saturating_add_unsigned(bytes);
         bytes
     }
 
     /// The increment of a WINDOW_UPDATE, once half of the target can be granted. It must be sent.
     pub fn update(&mut self) -> Option<u32> {
+        // What the peer has sent beyond a window that was reduced is granted as well.
+        let lacking = if self.available < 0 { self.available.unsigned_abs() } else { 0 };
         let missing = self.target.saturating_sub(self.held());
         if missing == 0 || missing < self.target / 2 {
             return None;
         }
-        self.available += missing;
-        Some(missing)
+        self.available = self.available.saturating_add_unsigned(missing + lacking);
+        Some(missing + lacking)
     }
 }
 
@@ -208,6 +220,24 @@ mod tests {
         assert_eq!((window.held(), window.update()), (8, None));
         window.consume(3);
         assert_eq!((window.held(), window.update()), (5, Some(5)));
+    }
+
+    #[test]
+    fn a_window_that_is_reduced_is_granted_again_in_its_new_size() {
+        let mut window = ReceiveWindow::new(100);
+        window.receive(20).unwrap();
+        window.consume(20);
+        window.reduce(80);
+        assert_eq!((window.available(), window.held(), window.update()), (0, 0, Some(20)));
+        assert_eq!(window.receive(21), Err(FlowError));
+        // All of the larger one was used before.
+        let mut window = ReceiveWindow::new(100);
+        window.receive(100).unwrap();
+        window.reduce(80);
+        assert_eq!((window.available(), window.held(), window.update()), (0, 100, None));
+        assert_eq!(window.receive(1), Err(FlowError));
+        window.consume(100);
+        assert_eq!((window.update(), window.available()), (Some(100), 20));
     }
 
     #[test]

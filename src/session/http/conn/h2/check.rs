@@ -72,7 +72,7 @@ impl Conn {
         }
         let (window, unread) = (stream.input.window, stream.input.body.len());
         equal("bytes of a body that the stream's window counts", window.unconsumed() as usize, unread)?;
-        let window_max = limits.http.http2.stream_window.max(INITIAL_WINDOW_BYTES);
+        let window_max = self.stream_window.max(INITIAL_WINDOW_BYTES);
         at_most("bytes that a stream's window stands for", window_max as usize, window.held() as usize)
     }
 
@@ -123,7 +123,7 @@ impl Conn {
         equal("bytes of bodies that the connection's window counts", window.unconsumed() as usize, unread)?;
         let limits = &limits.http.http2;
         // What is lent is a window of a stream, when there is next to nothing.
-        let lent_max = limits.stream_window + STARVING_BYTES;
+        let lent_max = self.stream_window + STARVING_BYTES;
         let window_max = limits.connection_window.max(INITIAL_WINDOW_BYTES).max(lent_max);
         at_most("bytes that all streams may still receive", window_max as usize, window.available() as usize)?;
         at_most("streams", limits.streams_max as usize, self.streams.len())?;

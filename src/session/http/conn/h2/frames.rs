@@ -8,7 +8,7 @@ use crate::http::Trailers;
 use crate::http::h2::frame::{self, SETTINGS_ACK};
 use crate::http::h2::head::{BadHead, parse_trailers};
 use crate::http::h2::reader::DataPiece;
-use crate::http::h2::settings::Peer;
+use crate::http::h2::settings::{INITIAL_WINDOW_BYTES, Peer};
 use crate::http::h2::window::FlowError;
 use crate::http::h2::{ConnectionError, ErrorCode, Frame, Priority, StreamId};
 #[cfg(feature = "internals")]
@@ -81,11 +81,25 @@ impl Conn {
             }
             Frame::PushPromise { .. } => Err(ConnectionError::protocol("a client cannot push")),
             Frame::SettingsAck => {
-                self.has_acknowledged = true;
+                self.on_settings_ack();
                 Ok(())
             }
             // DATA comes in pieces instead. What is unknown is skipped.
             Frame::Priority { .. } | Frame::Unknown { .. } | Frame::Data { .. } => Ok(()),
+        }
+    }
+
+    /// The client has seen our settings: it has changed the windows of its streams to the announced size
+    /// (RFC 9113, 6.9.2). All that have come so far began with the usual one.
+    fn on_settings_ack(&mut self) {
+        let reduced = INITIAL_WINDOW_BYTES.saturating_sub(self.stream_window);
+        if !std::mem::replace(&mut self.has_acknowledged, true) && reduced > 0 {
+            for index in 0..self.streams.len() {
+                self.streams[index].input.window.reduce(reduced);
+                if self.streams[index].wants_body() {
+                    self.wake(index);
+                }
+            }
         }
     }
 
@@ -278,7 +292,7 @@ impl Conn {
             None => {
                 self.push_reset(id, code);
                 if self.find_dropped(id).is_none() {
-                    self.note_dropped(id, self.new_window(cx.limits));
+                    self.note_dropped(id, self.new_window());
                 }
                 self.count(Counted::Glitch, cx)?;
             }

@@ -84,6 +84,8 @@ struct Conn {
     flow: Flow,
     /// Those of the client.
     settings: Settings,
+    /// The initial window of streams that the client was sent.
+    stream_window: u32,
     /// The client has seen ours.
     has_acknowledged: bool,
     /// Streams that wait for something, in the order of their ids.
@@ -168,6 +170,7 @@ impl Http2 {
                 open_block: None,
                 flow,
                 settings: Settings::default(),
+                stream_window,
                 has_acknowledged: false,
                 streams: Vec::new(),
                 ready: Vec::new(),
@@ -383,9 +386,9 @@ impl Conn {
 
     /// What the client may send on a new stream. Until it has seen our settings, it uses the usual window (RFC 9113,
     /// 6.9.3).
-    fn new_window(&self, limits: &Limits) -> u32 {
+    fn new_window(&self) -> u32 {
         let least = if self.has_acknowledged { 0 } else { INITIAL_WINDOW_BYTES };
-        limits.http.http2.stream_window.max(least)
+        self.stream_window.max(least)
     }
 
     /// When the connection has been without a request for too long.
@@ -475,7 +478,7 @@ impl Task for Http2 {
             self.conn.set_aside(cx);
             self.conn.begin_reads(cx);
             self.conn.reset_answered(cx.now);
-            self.conn.grant_windows(cx.limits.http.http2.stream_window);
+            self.conn.grant_windows();
             self.conn.note_blocked(cx);
             self.conn.advance_life(client, cx);
             if client.can_send() && !self.conn.flow.outbox.is_empty() {
@@ -573,7 +576,8 @@ impl Task for Http2 {
     }
 
     fn memory_max(&self, limits: &Limits) -> usize {
-        let Http2Limits { connection_window, stream_window, held_heads, .. } = limits.http.http2;
+        let Http2Limits { connection_window, held_heads, .. } = limits.http.http2;
+        let stream_window = self.conn.stream_window;
         let response = (limits.store.small_bytes_max as usize).max(listing::PIECE_BYTES);
         let streams = self.conn.streams.len();
         let tunnels = self.conn.streams.iter().filter(|stream| matches!(stream.stage, Stage::Tunnel(_))).count()

@@ -77,7 +77,7 @@ impl Conn {
         if !self.life.accepts() {
             // The client has been sent the number of the last stream.
             if !end_stream {
-                self.note_dropped(id, self.new_window(cx.limits));
+                self.note_dropped(id, self.new_window());
             }
             return Ok(());
         }
@@ -109,7 +109,7 @@ impl Conn {
                 record.end(Outcome::Malformed { body_bytes: 0 }, cx);
                 self.count(Counted::Glitch, cx)?;
                 if !end_stream {
-                    self.note_dropped(id, self.new_window(cx.limits));
+                    self.note_dropped(id, self.new_window());
                 }
                 self.push_reset(id, ErrorCode::PROTOCOL_ERROR);
                 return self.count(Counted::ResetEmitted, cx);
@@ -125,7 +125,7 @@ impl Conn {
         };
         let Facts { is_head, takes_trailers, is_connect, framing, priority } = facts;
         let limits = &cx.limits.http.http2;
-        let stream_window = self.new_window(cx.limits);
+        let stream_window = self.new_window();
         let mut stream = Stream {
             id,
             input: if is_connect {
@@ -205,7 +205,7 @@ impl Conn {
         cx.counters.count_http2_limit(limit);
         self.push_reset(id, ErrorCode::REFUSED_STREAM);
         if !end_stream {
-            self.note_dropped(id, self.new_window(cx.limits));
+            self.note_dropped(id, self.new_window());
         }
         self.count(Counted::Glitch, cx)?;
         self.count(Counted::ResetEmitted, cx)

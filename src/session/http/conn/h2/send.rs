@@ -174,7 +174,7 @@ impl Conn {
     }
 
     /// Lets the client send as much as was consumed.
-    pub(super) fn grant_windows(&mut self, stream_window: u32) {
+    pub(super) fn grant_windows(&mut self) {
         if !self.life.reads() {
             return;
         }
@@ -184,20 +184,20 @@ impl Conn {
             self.flow.outbox.append(&frame::window_update(StreamId::CONNECTION, increment));
         }
         if self.forwarding > 0 && self.flow.receive_window.available() < STARVING_BYTES {
-            self.lend_window(stream_window);
+            self.lend_window();
         }
     }
 
     /// Lets the client send more than the connection's window, if a body that an upstream waits for, or what a
     /// tunnel takes, could not come otherwise: bodies that wait for others, or for the same upstream, have used it up. Those
     /// of each stream are bounded nevertheless.
-    fn lend_window(&mut self, stream_window: u32) {
+    fn lend_window(&mut self) {
         if self.streams.iter().any(|stream| stream.is_starving()) {
             #[cfg(feature = "internals")]
             if planted_bug::strikes(Http2Bug::NotLent) {
                 return;
             }
-            let increment = self.flow.receive_window.lend(stream_window);
+            let increment = self.flow.receive_window.lend(self.stream_window);
             if increment > 0 {
                 self.flow.outbox.append(&frame::window_update(StreamId::CONNECTION, increment));
             }
