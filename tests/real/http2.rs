@@ -3,15 +3,17 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::json;
 
 use crate::browser;
 use crate::curl::Curl;
+use crate::place::{Place, Service, files, wait_for_end};
 use crate::script::{self, Script};
 use crate::support::bridge::Over;
 use crate::support::environment::{find_program, report, require_program};
-use crate::support::process::run_to_end;
+use crate::support::process::{Signal, run_to_end};
 use crate::support::tls::{Authority, Signed};
 use crate::support::{Backend, Content, Launch, Xps, assert_same_bytes, backends, is_wrapped, skip};
 
@@ -98,6 +100,28 @@ fn proxy(backend: Backend, upstream: SocketAddr) -> Xps {
     Launch::new(backend, words).flag(upstream).over(Over::H2c).start()
 }
 
+/// What h2load says of its requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Counts {
+    started: u64,
+    succeeded: u64,
+    /// Responses with a status 2xx.
+    good: u64,
+}
+
+impl Counts {
+    #[track_caller]
+    fn of(said: &str) -> Self {
+        let numbers = |beginning: &str| {
+            let line = said.lines().find_map(|line| line.strip_prefix(beginning));
+            let words = line.unwrap_or_else(|| panic!("no line {beginning:?}: {said}")).split_whitespace();
+            words.filter_map(|word| word.parse().ok()).collect::<Vec<u64>>()
+        };
+        let requests = numbers("requests: ");
+        Self { started: requests[1], succeeded: requests[3], good: numbers("status codes: ")[0] }
+    }
+}
+
 /// Runs it; it must end well.
 #[track_caller]
 fn run(command: &mut Command) -> String {
@@ -180,6 +204,82 @@ backends! {
         let count = (5 * REQUESTS).to_string();
         let said = run(Command::new(&h2load).args(["-n", &count, "-c", "1", "-m", "100", url]));
         assert!(said.contains(&format!("{count} succeeded, 0 failed, 0 errored")), "one connection: {said}");
+    }
+
+    /// Neither what is in progress nor what is on its way when the server takes another configuration, or another process its place.
+    fn h2load_loses_no_stream_to_a_reload_and_a_replacement(backend) {
+        let Some(h2load) = require_program(module_path!(), "h2load", "nghttp2-client") else { return };
+        if is_wrapped() {
+            return skip(module_path!(), "a load test needs the program at its speed");
+        }
+        const CLIENTS: u64 = 4;
+        const STREAMS: u64 = 20;
+        let place = Place::new(backend);
+        place.page("root", "small");
+        std::fs::write(place.path("root").join("large"), Content::bytes(6, 1 << 20)).expect("a temporary file");
+        let authority = Authority::new();
+        let signed = authority.signed(&["localhost"]);
+        let configure = || {
+            let mut server = files("127.0.0.1", "root");
+            server["listeners"] = json!([
+                { "host": "127.0.0.1", "port": 0, "h2c": true },
+                { "host": "127.0.0.2", "port": 0, "tls": { "certificates": [{ "cert": signed.cert, "key": signed.key }] } },
+            ]);
+            place.configure_with([server], |document| document["access_log"] = json!(place.path("access.log")));
+        };
+        configure();
+        let mut service = Service::new(place.launch().listening_on(2).start());
+        let bases = [("http", "127.0.0.1"), ("https", "127.0.0.2")].map(|(scheme, host)| format!("{scheme}://{}", service.address_on(host)));
+        let (clients, streams) = (CLIENTS.to_string(), STREAMS.to_string());
+        let load = |url: &str, requests: usize| {
+            let words = ["-n", &requests.to_string(), "-c", &clients, "-m", &streams, url];
+            Counts::of(&run(Command::new(&h2load).args(words)))
+        };
+        let mut succeeded = 0;
+        for (base, target) in bases.iter().flat_map(|base| [(base, "/page"), (base, "/large")]) {
+            let url = format!("{base}{target}");
+            let requests = if target == "/large" { REQUESTS / 500 } else { REQUESTS / 10 };
+            // Connections go on over reloads.
+            let (counts, reloads) = std::thread::scope(|scope| {
+                let load = scope.spawn(|| load(&url, requests));
+                let mut reloads = 0;
+                while !load.is_finished() {
+                    configure();
+                    service.reload();
+                    reloads += 1;
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+                (load.join().expect("it ends well"), reloads)
+            });
+            let all = requests as u64;
+            assert_eq!(counts, Counts { started: all, succeeded: all, good: all }, "{url}: {reloads} reloads");
+            // They do not over a replacement: GOAWAY, after which h2load does not connect again. Those of its requests that it
+            // has not sent by then fail, at most one for each stream.
+            let few = requests / 10 + 20;
+            let (process, fresh, counts) = std::thread::scope(|scope| {
+                let load_of_old = scope.spawn(|| load(&url, 100_000_000));
+                std::thread::sleep(Duration::from_millis(300));
+                let process = service.pid();
+                service.replace();
+                (process, load(&url, few), load_of_old.join().expect("it ends well"))
+            });
+            let all_of_few = few as u64;
+            assert_eq!(fresh, Counts { started: all_of_few, succeeded: all_of_few, good: all_of_few }, "{url}, of the new process");
+            assert!(counts.good == counts.succeeded && counts.succeeded > 0, "{url}: {counts:?}");
+            assert!(counts.started - counts.succeeded <= CLIENTS * STREAMS, "{url}: {counts:?}");
+            wait_for_end(process);
+            succeeded += all + fresh.succeeded + counts.succeeded;
+            report(&format!("h2load {url} over {backend:?}: {reloads} reloads, then a replacement after {counts:?}"));
+        }
+        service.signal(Signal::Terminate);
+        wait_for_end(service.pid());
+        // What a server has answered has arrived, and it has left nothing that it had begun.
+        let log = std::fs::read_to_string(place.path("access.log")).expect("it is written");
+        let whole = |line: &&str| line.contains("/page HTTP/2.0\" 200 5 ") || line.contains("/large HTTP/2.0\" 200 1048576 ");
+        let bad: Vec<&str> = log.lines().filter(|line| !whole(line)).take(5).collect();
+        assert!(bad.is_empty(), "{bad:?}");
+        assert_eq!(log.lines().count() as u64, succeeded);
+        assert_eq!(service.first.wait().code(), Some(0));
     }
 
     fn pythons_h2_agrees(backend) {

@@ -7,6 +7,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[allow(dead_code, reason = "the integration tests use more of it")]
+#[path = "../integration/place.rs"]
+mod place;
+
 mod browser;
 mod curl;
 mod gateway;
