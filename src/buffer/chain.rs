@@ -67,6 +67,14 @@ impl Chain {
         self.append_counted(piece);
     }
 
+    /// Replaces bytes that begin `back` bytes before the end. Returns whether they were in the last chunk, and that is a copy.
+    pub fn overwrite(&mut self, back: usize, piece: &[u8]) -> bool {
+        match self.chunks.last_mut() {
+            Some(Chunk::Gathered(last)) => last.overwrite(back, piece),
+            _ => false,
+        }
+    }
+
     fn append_counted(&mut self, piece: &[u8]) -> usize {
         self.bytes += piece.len();
         if let Some(Chunk::Gathered(last)) = self.chunks.last_mut()
@@ -209,6 +217,19 @@ mod tests {
 
     use super::*;
     use crate::buffer::{Pool, PoolConfig, SizeClass};
+
+    #[test]
+    fn only_the_last_copy_is_overwritten() {
+        let mut chain = Chain::new();
+        assert!(!chain.overwrite(0, b""), "there is none");
+        chain.append(b"header");
+        chain.append(b"data");
+        assert!(chain.overwrite(10, b"HEADER") && !chain.overwrite(11, b"x") && !chain.overwrite(2, b"xyz"));
+        assert_eq!(chain.to_vec(), b"HEADERdata");
+        chain.push(Chunk::Static(b"a piece of its own".as_slice()));
+        chain.push(Chunk::shared(vec![0_u8; SMALL_PIECE_BYTES]));
+        assert!(!chain.overwrite(1, b"x"));
+    }
 
     #[test]
     fn advancing_drops_bytes_across_chunks() {

@@ -44,6 +44,13 @@ impl Gathered {
         self.bytes.capacity() - before
     }
 
+    /// Replaces bytes that begin `back` bytes before the end. Returns whether there are that many that were not consumed.
+    pub(super) fn overwrite(&mut self, back: usize, piece: &[u8]) -> bool {
+        let at = self.bytes.len().checked_sub(back).filter(|at| *at >= self.start);
+        let place = at.and_then(|at| self.bytes.get_mut(at..at + piece.len()));
+        place.map(|place| place.copy_from_slice(piece)).is_some()
+    }
+
     /// Bytes copied so far, including those consumed already.
     pub(super) const fn filled_bytes(&self) -> usize {
         self.bytes.len()

@@ -15,10 +15,10 @@ use std::sync::Arc;
 use super::planted_bug::{self, Http2Bug};
 use super::response_encoder::Http2Head;
 use super::{BodyPart, BodySink, ClientStream, Http2Response, OUTBOX_BYTES_MAX, ResponseEncoder};
-use crate::buffer::{Chain, Chunk, Inbox, ReceivedData};
+use crate::buffer::{Chain, Chunk, Inbox, ReceivedData, SMALL_PIECE_BYTES};
 use crate::driver::{Fault, File, Ops, Time};
 use crate::file::store::Content;
-use crate::http::h2::frame::{FRAME_BYTES_MIN, data_header};
+use crate::http::h2::frame::{FRAME_BYTES_MIN, HEADER_BYTES, data_header};
 use crate::http::h2::head::DeclaredLength;
 use crate::http::h2::settings::INITIAL_WINDOW_BYTES;
 use crate::http::h2::{BlockWriter, HeadEncoder, ReceiveWindow, SendWindow, StreamId};
@@ -52,6 +52,18 @@ pub(crate) struct Flow {
     /// Bytes of bodies in frames so far.
     pub(crate) given_bytes: u64,
     blocks: BlockWriter,
+    /// The last frame, if more can be added to it.
+    small_frame: Option<SmallFrame>,
+}
+
+/// A DATA frame at the end of the outbox whose data are a copy. An upstream may send its body in tiny pieces: a frame for
+/// each would be mostly headers, and clients take many tiny frames for an attack.
+#[derive(Clone, Copy, Debug)]
+struct SmallFrame {
+    stream: StreamId,
+    length: usize,
+    /// The length of the outbox behind it.
+    end: usize,
 }
 
 /// The request body of a stream.
@@ -156,6 +168,7 @@ impl Flow {
             quantum: 0,
             is_responding: false,
             blocks: BlockWriter::new(),
+            small_frame: None,
         }
     }
 
@@ -169,6 +182,26 @@ impl Flow {
         let mut frames = Vec::with_capacity(block.len() + 16);
         self.blocks.push(&mut frames, stream, block, end_stream);
         self.outbox.append(&frames);
+    }
+
+    /// Takes what is in the outbox, to send it.
+    pub(crate) fn take_outbox(&mut self) -> Chain {
+        self.small_frame = None;
+        self.outbox.take()
+    }
+
+    /// Makes room for `more` bytes in the last frame, if that is one of this stream. They must follow.
+    fn extend_frame(&mut self, stream: StreamId, more: usize, end_stream: bool) -> bool {
+        let end = self.outbox.len();
+        let is_it =
+            |last: &SmallFrame| last.stream == stream && last.end == end && last.length + more <= DATA_BYTES_MAX;
+        let Some(last) = self.small_frame.filter(is_it) else { return false };
+        let length = last.length + more;
+        // At most 16,384.
+        let header = data_header(stream, length as u32, end_stream);
+        let is_extended = self.outbox.overwrite(HEADER_BYTES + last.length, &header);
+        self.small_frame = is_extended.then_some(SmallFrame { length, end: end + more, ..last });
+        is_extended
     }
 
     /// Whether the client has to take something before more can be sent.
@@ -319,6 +352,20 @@ impl Output {
 
     /// Counts `length` bytes, and puts a frame's head before them.
     fn push_frame_head(&mut self, id: StreamId, length: usize, is_last: bool, flow: &mut Flow) {
+        self.count(length, is_last, flow);
+        #[cfg(feature = "internals")]
+        let (id, is_last) = match planted_bug::strikes(Http2Bug::OtherStream) {
+            true => (StreamId::new(id.get() + 2), is_last),
+            false => (id, is_last && !planted_bug::strikes(Http2Bug::NoEndStream)),
+        };
+        // At most 16,384.
+        flow.outbox.append(&data_header(id, length as u32, is_last));
+        flow.small_frame =
+            (length < SMALL_PIECE_BYTES).then(|| SmallFrame { stream: id, length, end: flow.outbox.len() + length });
+    }
+
+    /// Counts bytes of the body that go into a frame.
+    fn count(&mut self, length: usize, is_last: bool, flow: &mut Flow) {
         flow.is_responding = true;
         // At most 16,384.
         let bytes = length as u32;
@@ -332,12 +379,6 @@ impl Output {
         if is_last {
             self.end = End::Sent;
         }
-        #[cfg(feature = "internals")]
-        let (id, is_last) = match planted_bug::strikes(Http2Bug::OtherStream) {
-            true => (StreamId::new(id.get() + 2), is_last),
-            false => (id, is_last && !planted_bug::strikes(Http2Bug::NoEndStream)),
-        };
-        flow.outbox.append(&data_header(id, bytes, is_last));
     }
 
     /// Whether `length` bytes are the rest of the body, for all that is known.
@@ -493,7 +534,11 @@ impl ClientStream for Http2Stream<'_> {
             return;
         }
         let is_last = self.output.is_rest(data.len());
-        self.output.push_frame_head(self.id, data.len(), is_last, self.flow);
+        if data.len() < SMALL_PIECE_BYTES && self.flow.extend_frame(self.id, data.len(), is_last) {
+            self.output.count(data.len(), is_last, self.flow);
+        } else {
+            self.output.push_frame_head(self.id, data.len(), is_last, self.flow);
+        }
         data.push_to(&mut self.flow.outbox, &[], &[]);
     }
 

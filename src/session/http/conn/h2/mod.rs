@@ -482,7 +482,7 @@ impl Task for Http2 {
             self.conn.note_blocked(cx);
             self.conn.advance_life(client, cx);
             if client.can_send() && !self.conn.flow.outbox.is_empty() {
-                client.send(self.conn.flow.outbox.take(), cx.ops);
+                client.send(self.conn.flow.take_outbox(), cx.ops);
             }
             let phase = self.phase(client);
             let conn = &mut *self.conn;
@@ -546,7 +546,7 @@ impl Task for Http2 {
     }
 
     fn take_unsent(&mut self) -> Chain {
-        self.conn.flow.outbox.take()
+        self.conn.flow.take_outbox()
     }
 
     fn is_end_signalled(&self) -> bool {
