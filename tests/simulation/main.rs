@@ -28,17 +28,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use crate::h2::client::abuse::{Abuse, HARMFUL, HARMLESS};
+use crate::h2::record::Counts;
+use crate::h2::reference::{Reference, Wrong};
 use forward::{Ask, Body, Forwarding, Method, Server};
-use h2::client::abuse::{Abuse, HARMFUL, HARMLESS};
-use h2::record::Counts;
-use h2::reference::{Reference, Wrong};
 use origin::{Cut, Fault, Framing, Habit, Pace, Place, Then};
 use run::{Bug, run};
 use scenario::{Client, FileCase, Mood, Reply, Request, Scenario, Service, Stop, Upstream};
 use tls::{Encryption, Flaw, Manner};
 use xps::internals::buffer::PoolConfig;
 use xps::internals::config::{HttpLimits, Limits};
-use xps::internals::driver::sim::{Behaviour, Chance, Faults, PeerEnd, PlantedBug, Step};
+use xps::internals::driver::sim::{Behaviour, Chance, Faults, PeerEnd, PlantedBug, Rng, Step};
 use xps::internals::session::http::{ExchangeBug, Http2Bug};
 use xps::internals::tls::planted_bug::TlsBug;
 
@@ -663,6 +663,26 @@ fn a_read_that_is_never_over_is_noticed() {
 fn a_stream_that_waits_for_its_turn_in_vain_is_noticed() {
     // Another stream may have come before anything is missed.
     assert_http2_noticed(Http2Bug::LostTurn, 80);
+}
+
+/// Another implementation of HTTP/2, which keeps to the rules by itself: it gets all that it asks for.
+#[test]
+fn the_h2_crate_gets_what_it_asks_for() {
+    let mut counts = Counts::default();
+    for seed in 0..if cfg!(debug_assertions) { 60 } else { 2000 } {
+        let rng = &mut Rng::new(seed ^ 0x6832_6372);
+        let clients = (0..3).map(|number| {
+            let asks = (0..rng.range(1, 30)).map(|at| Ask::draw(number * 100 + at as u32, rng)).collect();
+            h2::crate_client::client(asks)
+        });
+        let clients = clients.collect();
+        let scenario = Scenario { clients, ..Scenario::new(seed, Mood::Calm) };
+        let scenario = if seed % 3 == 0 { scenario.over_tls(Mood::Calm) } else { scenario };
+        let report = run(scenario, None);
+        assert!(report.alarms.is_empty(), "seed {seed}: {:#?}", report.alarms);
+        counts.add(&report.http2);
+    }
+    assert!(counts.answered > counts.streams / 2 && counts.most_at_once > 5, "{counts:?}");
 }
 
 /// A server breaks off its answer in the middle: its client must not see an orderly end of the stream.

@@ -3,6 +3,7 @@
 
 mod abuse;
 mod basic;
+mod crate_h2;
 mod framing;
 mod heads;
 mod latency;

@@ -4,10 +4,13 @@
 
 mod cases;
 pub mod client;
+pub mod crate_client;
 pub mod frame;
 pub mod habit;
 pub mod hpack;
 mod huffman;
+#[path = "../../support/h2/pipe.rs"]
+mod pipe;
 pub mod record;
 pub mod reference;
 #[path = "../../support/h2/static_table.rs"]

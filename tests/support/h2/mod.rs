@@ -5,5 +5,6 @@ pub mod bridge;
 pub mod client;
 pub mod frame;
 pub mod hpack;
+pub mod pipe;
 mod static_table;
 pub mod translator;
