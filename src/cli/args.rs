@@ -4,6 +4,7 @@
 //! Groups shared by several commands are in [`server`] and [`log`]; the options of single commands
 //! are in the other files.
 
+mod ctl;
 mod file;
 mod given;
 mod log;
@@ -21,6 +22,7 @@ use clap::builder::{OsStr, PossibleValuesParser, Resettable};
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
 
+pub use self::ctl::{CtlCommand, CtlOptions};
 pub use self::file::{CheckOptions, ExplainOptions, ReloadOptions, RunOptions};
 pub use self::given::Given;
 pub use self::log::LogOptions;
@@ -125,7 +127,7 @@ fn misplaced(command: &clap::Command, matches: &ArgMatches) -> Option<String> {
 }
 
 /// Commands with a page in `xps man`.
-pub const DOCUMENTED: [&str; 16] = [
+pub const DOCUMENTED: [&str; 17] = [
     "proxy",
     "serve",
     "run",
@@ -134,6 +136,7 @@ pub const DOCUMENTED: [&str; 16] = [
     "schema",
     "reload",
     "top",
+    "ctl",
     "echo",
     "reverse",
     "send",
@@ -158,7 +161,7 @@ pub const DOCUMENTED: [&str; 16] = [
     max_term_width = 100,
     override_usage = "xps [OPTIONS] [COMMAND]\n       xps FILE [OPTIONS]",
     after_help = "Every option can also be set by the environment variable shown with it.\n\
-                  Exit codes: 0 success, 1 run-time failure, 2 usage, 4 requested back-end unavailable.",
+                  Exit codes: 0 success, 1 run-time failure, 2 usage, 3 no server answers (ctl, reload),\n4 requested back-end unavailable.",
     after_long_help = "Examples:\n  \
         xps                                                          start the demonstration\n  \
         xps xps_config.json                                          serve this file as eXpServer does\n  \
@@ -278,9 +281,16 @@ pub enum Command {
 
     /// Make a running `xps run` reload its configuration file
     ///
-    /// Sends SIGHUP, except to a process that is not xps or that SIGHUP would end. Exit code 0 means
-    /// that the signal was sent; the result of the reload is in the log of that process.
-    #[command(after_help = "Example:\n  xps check && xps reload $(pidof xps)")]
+    /// With --socket, or an admin socket in the file of --config, the server is asked: exit code 0 means
+    /// that the new configuration applies, 1 that the server refuses it, with the reason, and 3 that no
+    /// server answers.
+    ///
+    /// Else it gets SIGHUP, unless it is not xps or SIGHUP would end it. Then exit code 0 means that the
+    /// signal was sent; the result of the reload is in the log of that process.
+    #[command(after_help = "Examples:\n  \
+        xps reload --config /etc/xps/xps_config.json\n  \
+        xps reload --socket /run/xps/admin.sock\n  \
+        xps check && xps reload $(pidof xps)")]
     Reload(ReloadOptions),
 
     /// Show the live figures of a running server
@@ -294,6 +304,19 @@ pub enum Command {
         xps top 10.0.0.7:8004\n  \
         xps top /run/xps/admin.sock --count 60 > minute.txt")]
     Top(TopOptions),
+
+    /// Ask a running server, or tell it to do something, by its admin socket
+    ///
+    /// The server has an admin socket if its file says so: "admin": { "unix": "/run/xps/admin.sock" }. It
+    /// speaks HTTP: `curl --unix-socket PATH http://xps/status` is `xps ctl status --json`.
+    ///
+    /// Exit codes: 0 done, 1 refused by the server, with the reason, 2 usage, 3 no server answers.
+    #[command(after_help = "Examples:\n  \
+        xps ctl status\n  \
+        xps ctl --config site.json reload\n  \
+        xps ctl --socket ./admin.sock log-level debug\n  \
+        xps ctl status --json | python3 -m json.tool")]
+    Ctl(CtlOptions),
 
     /// Send back what is received
     #[command(after_help = "Examples:\n  \

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use super::ctl::ControlError;
 use super::reload::ReloadError;
 use crate::config::resolve::ResolveError;
 use crate::core::client::ClientError;
@@ -56,6 +57,9 @@ pub enum Failure {
     /// `top`: the server's metrics cannot be read.
     #[error(transparent)]
     Top(#[from] super::top::ReadError),
+    /// `ctl`: the server refuses, or none answers.
+    #[error(transparent)]
+    Control(#[from] ControlError),
     /// A file to send, or its root, cannot be used.
     #[error("cannot send {}: {error}", path.display())]
     File { path: PathBuf, error: io::Error },
@@ -107,6 +111,14 @@ impl Failure {
         }
     }
 
+    /// What failed, and what to do.
+    pub fn with_help(&self) -> String {
+        match self.help() {
+            Some(help) => format!("{self}\nhelp: {help}"),
+            None => self.to_string(),
+        }
+    }
+
     /// `error` means a bug in xps. Every other failure is `warn`, even if it ends the program, so that
     /// alerts on `error` do not fire for a port in use.
     const fn level(&self) -> tracing::Level {
@@ -125,6 +137,7 @@ impl Failure {
             | Self::NotHere(_)
             | Self::Reload(_)
             | Self::Top(_)
+            | Self::Control(_)
             | Self::File { .. }
             | Self::Folder { .. }
             | Self::NotAFolder { .. }
@@ -183,6 +196,10 @@ impl Failure {
             Self::Top(_) => Some(
                 "the server needs `metrics` or `admin` in its configuration; name that address or socket".to_owned(),
             ),
+            Self::Control(error) => error.help(),
+            Self::Start(StartError::PidFile { .. }) => {
+                Some("the user of this process has to be able to write there: see `pid_file`".to_owned())
+            }
             Self::NotHere(_) => Some("`xps check --no-fs` checks the file alone".to_owned()),
             Self::Reload(ReloadError::Refused { .. } | ReloadError::Unknown { .. }) => {
                 Some("`xps reload --force` sends it anyway; SIGHUP ends a process that does not catch it".to_owned())
@@ -203,11 +220,11 @@ impl Failure {
             | Self::ClientLeft
             | Self::NotReceived { .. }
             | Self::Output(_)
-            | Self::Log(LogError::Directives(_) | LogError::Second(_)) => None,
+            | Self::Log(LogError::Directives(_) | LogError::Filter { .. } | LogError::Second(_)) => None,
         }
     }
 
-    /// 2: usage; 4: the requested back-end is unavailable; 1: everything else.
+    /// 2: usage; 3: no server answers; 4: the requested back-end is unavailable; 1: everything else.
     pub fn exit_code(&self, backend: BackendChoice) -> ExitCode {
         ExitCode::from(match self {
             Self::Start(StartError::Unavailable(_)) | Self::Client(ClientError::Unavailable(_)) => match backend {
@@ -215,8 +232,10 @@ impl Failure {
                 // No back-end was requested: a resource that epoll needs as well ran out.
                 BackendChoice::Auto => RUN_TIME,
             },
+            Self::Control(ControlError::Unreachable { .. } | ControlError::NoReply { .. }) => NO_SERVER,
+            Self::Control(ControlError::Refused { .. }) => RUN_TIME,
             Self::OutsideRoot { .. } | Self::LeadsOut { .. } | Self::ListedTwice(_) | Self::Overlap { .. } => USAGE,
-            Self::Log(LogError::Directives(_)) => USAGE,
+            Self::Log(LogError::Directives(_) | LogError::Filter { .. }) => USAGE,
             Self::Log(LogError::Second(_) | LogError::Thread(_)) => RUN_TIME,
             Self::Config { .. } | Self::Problems(_) | Self::Usage(_) => USAGE,
             Self::NotServed(_) | Self::Resolve(_) | Self::NotHere(_) | Self::Reload(_) | Self::Top(_) => RUN_TIME,
@@ -230,6 +249,7 @@ impl Failure {
                 | StartError::Tls(_)
                 | StartError::TlsSettings(_)
                 | StartError::AcmeStorage { .. }
+                | StartError::PidFile { .. }
                 | StartError::Inherit(_)
                 | StartError::Worker(_),
             )
@@ -251,6 +271,7 @@ impl Failure {
 const RUN_TIME: u8 = 1;
 /// The same code as the command-line parser's.
 pub const USAGE: u8 = 2;
+const NO_SERVER: u8 = 3;
 const BACKEND_UNAVAILABLE: u8 = 4;
 
 fn help_to_bind(address: &Address, error: &io::Error) -> Option<String> {

@@ -5,6 +5,7 @@ mod background;
 mod banner;
 mod check;
 mod connect;
+mod ctl;
 mod demo;
 mod explain;
 mod failure;
@@ -97,6 +98,7 @@ fn execute(arguments: Arguments, invocation: &Invocation) -> Result<(), Failure>
         Some(Command::Explain(options)) => explain::run(&options),
         Some(Command::Schema) => print(format!("{:#}\n", config::file::schema()).as_bytes()),
         Some(Command::Reload(options)) => reload::run(&options),
+        Some(Command::Ctl(options)) => ctl::run(&options),
         Some(Command::Proxy(options)) => serve::proxy(options, invocation),
         Some(Command::Serve(options)) => serve::files(options, invocation),
         Some(Command::Echo(options)) => serve::echo(&options, invocation),

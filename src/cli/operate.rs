@@ -130,7 +130,7 @@ impl ServerHooks for Console {
         }
     }
 
-    fn reload(&mut self) -> Option<ServerConfig> {
+    fn reload(&mut self) -> Option<Result<ServerConfig, String>> {
         let reload = self.reload.as_mut()?;
         self.manager.tell_reloading();
         let config = reload().and_then(|mut config| {
@@ -140,27 +140,31 @@ impl ServerHooks for Console {
         if let Ok(config) = &config {
             self.drain_timeout = Period(config.limits.drain_timeout);
         }
-        config
-            .inspect_err(|failure| {
-                tracing::warn!("the configuration is refused, and nothing has changed: {failure}");
-                self.manager.tell([NotifyState::Ready]);
-            })
-            .ok()
+        Some(config.map_err(|failure| {
+            tracing::warn!("the configuration is refused, and nothing has changed: {failure}");
+            self.manager.tell([NotifyState::Ready]);
+            failure.with_help()
+        }))
     }
 
     fn on_ended(&mut self, last: Option<SessionEnd>) {
         self.last.set(last);
     }
 
-    fn on_reloaded(&mut self, result: Result<&[Address], StartError>) {
-        match result {
+    fn on_reloaded(&mut self, result: Result<&[Address], StartError>) -> Result<(), String> {
+        let result = match result {
             Ok(addresses) => {
                 tracing::info!(listeners = addresses.len(), "the configuration was reloaded");
                 self.overrides.tell();
+                Ok(())
             }
-            Err(error) => tracing::warn!(%error, "the configuration is refused, and nothing has changed"),
-        }
+            Err(error) => {
+                tracing::warn!(%error, "the configuration is refused, and nothing has changed");
+                Err(Failure::Start(error).with_help())
+            }
+        };
         self.manager.tell([NotifyState::Ready]);
+        result
     }
 }
 

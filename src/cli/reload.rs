@@ -1,4 +1,5 @@
-//! `xps reload`: sends SIGHUP to a process, after checking that it is an xps that catches it.
+//! `xps reload`: has a server reload its configuration, by its admin socket ([`ctl`]), which tells the
+//! result, or by SIGHUP, after checking that the process is an xps that catches it.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -7,7 +8,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::args::ReloadOptions;
+use super::ctl::{self, ControlError};
 use super::failure::Failure;
+use super::run::{place, read};
+use crate::config::file::Profile;
 use crate::driver::signals;
 
 /// Why the signal was not sent.
@@ -24,9 +28,58 @@ pub enum ReloadError {
     Signal { pid: i32, error: io::Error },
 }
 
-/// Sends SIGHUP to the process, which makes it reload its configuration.
+/// Asks the server, if its admin socket is known, or signals it.
 pub fn run(options: &ReloadOptions) -> Result<(), Failure> {
-    let pid = options.pid;
+    if let Some(socket) = &options.socket {
+        return ctl::reload(socket);
+    }
+    let Some(config) = &options.config else {
+        return match options.pid {
+            Some(pid) => signal(pid, options),
+            None => ctl::reload(Path::new(ctl::DEFAULT_SOCKET)),
+        };
+    };
+    let (folder, _) = place(config)?;
+    let file = read(config, Profile::Xps)?;
+    let pid = || match (options.pid, &file.pid_file) {
+        (Some(pid), _) => Ok(Some(pid)),
+        (None, Some(path)) => pid_in(&folder.join(path)).map(Some),
+        (None, None) => Ok(None),
+    };
+    match &file.admin {
+        Some(admin) => match ctl::reload(&folder.join(&admin.unix)) {
+            // A server whose file had no `admin` so far has no socket: this reload makes it.
+            Err(failure @ Failure::Control(ControlError::Unreachable { .. })) => match pid() {
+                Ok(Some(pid)) => {
+                    super::warn(&format!("{failure}; sending SIGHUP to process {pid}"));
+                    signal(pid, options)
+                }
+                Ok(None) | Err(_) => Err(failure),
+            },
+            result => result,
+        },
+        None => match pid()? {
+            Some(pid) => signal(pid, options),
+            None => {
+                let name = config.display();
+                Err(Failure::Usage(format!(
+                    "{name} has neither `admin` nor `pid_file`: name the process or the socket"
+                )))
+            }
+        },
+    }
+}
+
+/// The process ID in a file.
+fn pid_in(path: &Path) -> Result<i32, Failure> {
+    let failed = |error| Failure::Config { path: path.to_owned(), error };
+    let text = fs::read_to_string(path).map_err(failed)?;
+    let pid = text.trim().parse().ok().filter(|pid| *pid > 0);
+    pid.ok_or_else(|| failed(io::Error::new(io::ErrorKind::InvalidData, "it holds no process ID")))
+}
+
+/// Sends SIGHUP to the process, which makes it reload its configuration.
+fn signal(pid: i32, options: &ReloadOptions) -> Result<(), Failure> {
     if !options.force {
         examine(Path::new("/proc"), pid)?;
     }

@@ -27,7 +27,9 @@ pub fn run(options: RunOptions, invocation: &Invocation) -> Result<(), Failure> 
         }
         let mut file = read(&path, profile)?;
         options.apply(&mut file);
-        Ok(resolve(&file, &folder, limits::usable_cpus())?)
+        let mut config = resolve(&file, &folder, limits::usable_cpus())?;
+        config.operator.file = Some(path.clone());
+        Ok(config)
     };
     let config = load()?;
     operate(config, &log, &[], Some(Box::new(load)), invocation)

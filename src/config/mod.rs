@@ -63,12 +63,19 @@ pub struct ServerConfig {
 pub struct OperatorConfig {
     /// Metrics, and whether the server lives and is ready: see [`ListenerConfig::metrics`].
     pub metrics: Option<ListenerConfig>,
+    /// The same, and commands: see [`ListenerConfig::admin`].
+    pub admin: Option<ListenerConfig>,
+    /// The file with the process ID: written once the server serves, and removed at the end.
+    pub pid_file: Option<PathBuf>,
+    /// The file that the configuration was read from, for operators who ask.
+    pub file: Option<PathBuf>,
 }
 
 impl OperatorConfig {
     /// The listeners, each with its name for logs.
     pub fn listeners(&self) -> impl Iterator<Item = (&'static str, &ListenerConfig)> + Clone {
-        self.metrics.iter().map(|listener| ("metrics", listener))
+        let metrics = self.metrics.iter().map(|listener| ("metrics", listener));
+        metrics.chain(self.admin.iter().map(|listener| ("admin", listener)))
     }
 }
 
@@ -97,6 +104,16 @@ impl ListenerConfig {
 
     /// A listener for metrics: `/metrics`, `/livez`, `/readyz`, and a page at `/`.
     pub fn metrics(address: ListenAddress, access: Access, responses: ResponseConfig) -> Self {
+        Self { access, ..Self::operator(address, false, responses) }
+    }
+
+    /// A listener for commands, with what one for metrics has. Clients that reach it may do all that the
+    /// commands can, so it belongs on a unix socket.
+    pub fn admin(address: ListenAddress, responses: ResponseConfig) -> Self {
+        Self::operator(address, true, responses)
+    }
+
+    fn operator(address: ListenAddress, commands: bool, responses: ResponseConfig) -> Self {
         let route = |prefix: &str, handler| RouteConfig {
             prefix: prefix.as_bytes().to_vec(),
             access: Access::default(),
@@ -108,11 +125,11 @@ impl ListenerConfig {
         let routes = vec![
             route("metrics", HandlerConfig::Metrics),
             route("api", HandlerConfig::Api),
-            route("", HandlerConfig::Operator),
+            route("", HandlerConfig::Operator { commands }),
         ];
         let host = VirtualHostConfig { names: Vec::new(), access: Access::default(), access_log: None, routes };
         let router = RouterConfig { scheme: Scheme::Http, responses, hosts: vec![host] };
-        Self { access, ..Self::new(address, ServiceConfig::Http(router)) }
+        Self::new(address, ServiceConfig::Http(router))
     }
 
     /// The same listener over TLS.
@@ -279,7 +296,10 @@ pub enum HandlerConfig {
     /// Serves the metrics of the server as eXpServer's JSON object.
     Api,
     /// Answers those who operate the server: whether it lives, and whether it is ready for connections.
-    Operator,
+    Operator {
+        /// Whether it also executes commands.
+        commands: bool,
+    },
 }
 
 impl RouterConfig {

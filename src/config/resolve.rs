@@ -13,8 +13,8 @@ pub use self::tls::storage_of_process;
 
 use self::forward::connect_policy;
 use super::file::{
-    AccessTarget, ErrorStatus, File, FileOptions, Handler, Hostname, Hsts, HttpsRedirect, ListenTarget, Listener,
-    Origin, Protocol, Route, RouteKind, Server, Symlinks, Unlisted,
+    AccessTarget, Admin, ErrorStatus, File, FileOptions, Handler, Hostname, Hsts, HttpsRedirect, ListenTarget,
+    Listener, Origin, Protocol, Route, RouteKind, Server, Symlinks, Unlisted,
 };
 use super::{
     FileRouteConfig, HTTP_PROTOCOLS, HandlerConfig, Limits, ListenAddress, ListenerConfig, NameRouteConfig,
@@ -109,7 +109,8 @@ impl Resolver<'_> {
                 None => resolved,
             });
         }
-        let operator = OperatorConfig { metrics: self.metrics(file)? };
+        let pid_file = file.pid_file.as_deref().map(|path| self.folder.join(path));
+        let operator = OperatorConfig { metrics: self.metrics(file)?, admin: self.admin(file)?, pid_file, file: None };
         Ok(ServerConfig { listeners, operator, ..without_listeners(file, workers) })
     }
 
@@ -118,6 +119,13 @@ impl Resolver<'_> {
         let Some(listener) = file.metrics.listener() else { return Ok(None) };
         let access = networks(&listener.allow, &[]);
         Ok(Some(ListenerConfig::metrics(self.target(&listener.target())?, access, responses_of(file))))
+    }
+
+    /// The admin socket.
+    fn admin(self, file: &File) -> Result<Option<ListenerConfig>, ResolveError> {
+        let Some(Admin { unix, mode }) = &file.admin else { return Ok(None) };
+        let address = ListenAddress::Unix { path: self.socket(unix)?, mode: Some(*mode) };
+        Ok(Some(ListenerConfig::admin(address, responses_of(file))))
     }
 
     /// The address of a listener.

@@ -54,6 +54,11 @@ pub fn look(config: &ServerConfig) -> Findings {
 /// The folders, files, logs, error pages and certificates that are not there, or cannot be used.
 pub fn missing(config: &ServerConfig) -> Vec<StartError> {
     let mut problems = Vec::new();
+    if let Some(path) = &config.operator.pid_file {
+        let failed = |source| StartError::PidFile { path: path.clone(), source };
+        let writable = if path.is_dir() { Err(io::ErrorKind::IsADirectory.into()) } else { may_write(parent(path)) };
+        problems.extend(writable.err().map(failed));
+    }
     for listener in &config.listeners {
         if let Some(Err(errors)) = listener.tls.as_ref().map(|settings| settings.load(&Crypto::default())) {
             problems.extend(errors.into_iter().map(StartError::Tls));

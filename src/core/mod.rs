@@ -23,6 +23,7 @@ mod live_counts;
 pub mod look;
 mod opened;
 mod operator;
+mod pid_file;
 mod server;
 mod service_builder;
 mod socket_file;

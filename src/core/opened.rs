@@ -94,7 +94,7 @@ pub(super) enum OpenedHandler {
     Redirect(Status, redirect::RedirectTemplate),
     Metrics,
     Api,
-    Operator,
+    Operator { commands: bool },
 }
 
 impl OpenedService {
@@ -233,7 +233,7 @@ impl OpenedRoute {
             OpenedHandler::Redirect(..) => Redirect::NAME,
             OpenedHandler::Metrics => Metrics::NAME,
             OpenedHandler::Api => Api::NAME,
-            OpenedHandler::Operator => Operator::NAME,
+            OpenedHandler::Operator { .. } => Operator::NAME,
         };
         RouteLabels { host: host.to_owned(), route: self.name.clone().unwrap_or_else(of_prefix), handler }
     }
@@ -296,7 +296,7 @@ impl OpenedHandler {
             HandlerConfig::Redirect { status, url } => Self::Redirect(*status, url.clone()),
             HandlerConfig::Metrics => Self::Metrics,
             HandlerConfig::Api => Self::Api,
-            HandlerConfig::Operator => Self::Operator,
+            HandlerConfig::Operator { commands } => Self::Operator { commands: *commands },
             HandlerConfig::Forward(forward) => {
                 Self::Forward(forward.clone(), authority_of(&forward.group)?, tls_peers(&forward.group)?)
             }

@@ -26,6 +26,7 @@ use crate::driver::probe::Backend;
 use crate::driver::{FeatureSet, Offload, RingSize, Waker};
 use crate::session::control::Control;
 use crate::telemetry::metrics::{Metrics, WorkerCounters};
+use crate::waiter::Waiter;
 
 /// The listeners for operators, and their worker.
 #[derive(Debug, Default)]
@@ -55,6 +56,11 @@ const DRAIN_IDLE_TIMEOUT: Duration = Duration::from_millis(50);
 const BUFFERS_MAX: usize = 2 * CONNECTIONS_MAX;
 
 impl OperatorWorker {
+    /// Without listeners and without a thread. Commands wake `supervisor`.
+    pub(super) fn new(supervisor: Waker) -> Self {
+        Self { control: Arc::new(Control::new(supervisor)), ..Self::default() }
+    }
+
     /// The limits of the worker, which are the same for every server.
     pub(super) fn limits() -> Limits {
         Limits {
@@ -88,6 +94,13 @@ impl OperatorWorker {
     pub(super) fn serve(&self, plan: WorkerPlan) {
         if let Some(worker) = &self.worker {
             worker.tell(Message::Serve(Box::new(plan)));
+        }
+    }
+
+    /// Has a request go on whose command has a reply.
+    pub(super) fn resume(&self, waiter: Waiter) {
+        if let Some(worker) = &self.worker {
+            worker.tell(Message::Resume(waiter));
         }
     }
 

@@ -5,6 +5,9 @@
 //!   run:   wait for a signal, a stop or a worker's end ─► not ready ─► drain all ─► drain operators ─► join all
 //! ```
 
+mod changes;
+mod commands;
+
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,19 +15,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use self::commands::Reloads;
 use super::expiry_watch::ExpiryWatch;
 use super::inherit::{self, Executable, InheritedSockets, ReplacementOutcome};
 use super::listeners::Listeners;
 use super::look;
 use super::opened::{OpenedService, open_tls};
 use super::operator::OperatorWorker;
+use super::pid_file::PidFile;
 use super::supervised::{ListenerPlan, Message, WorkerPlan};
 use super::thread::{WorkerHandle, WorkerThreadConfig};
 use crate::acme::Acme;
 use crate::config::{ListenerConfig, ServerConfig, ServiceConfig};
 use crate::driver::probe::{self, Selection, Unavailable};
 use crate::driver::signals::{self, StopSignals};
-use crate::driver::{Address, FeatureSet, Offload, Waker, affinity};
+use crate::driver::{Address, FeatureSet, Offload, Waker, affinity, unix_seconds};
 use crate::limit::Admission;
 use crate::session::SessionEnd;
 use crate::telemetry::access_log::{AccessLogOutput, AccessLogs};
@@ -58,6 +63,13 @@ pub struct Server {
     metrics: Arc<Metrics>,
     expiry_watch: ExpiryWatch,
     acme: Acme,
+    /// The configuration in force.
+    config: ServerConfig,
+    reloads: Reloads,
+    /// Removed when this is dropped.
+    pid_file: Option<PidFile>,
+    /// When it started, in seconds since 1970.
+    started: u64,
 }
 
 /// What a configuration becomes once everything in it is opened.
@@ -78,9 +90,9 @@ pub trait ServerHooks {
     /// must not block.
     fn on_drain(&mut self, connections: usize, cause: DrainCause);
 
-    /// Called on SIGHUP, after [`signals::take_hangup`] was called. Returns the new configuration,
-    /// or `None` to change nothing.
-    fn reload(&mut self) -> Option<ServerConfig> {
+    /// Called on SIGHUP, after [`signals::take_hangup`] was called, and when an operator asks for it.
+    /// Returns the new configuration, or why it cannot be read; `None`: there is no other.
+    fn reload(&mut self) -> Option<Result<ServerConfig, String>> {
         None
     }
 
@@ -89,9 +101,13 @@ pub trait ServerHooks {
         let _ = last;
     }
 
-    /// The result of a reload. After an error nothing has changed.
-    fn on_reloaded(&mut self, result: Result<&[Address], StartError>) {
-        let _ = result;
+    /// The result of a reload. After an error nothing has changed. Returns it, or its text, for an operator
+    /// who asked for the reload.
+    ///
+    /// # Errors
+    /// The text of the error.
+    fn on_reloaded(&mut self, result: Result<&[Address], StartError>) -> Result<(), String> {
+        result.map(drop).map_err(|error| error.to_string())
     }
 }
 
@@ -209,6 +225,14 @@ pub enum StartError {
         /// The error of the system call.
         source: io::Error,
     },
+    /// The file with the process ID cannot be written.
+    #[error("cannot write the pid file {}: {source}", path.display())]
+    PidFile {
+        /// The configured path.
+        path: PathBuf,
+        /// The error of the system call.
+        source: io::Error,
+    },
     /// A descriptor named in the environment is not that of a listening socket.
     #[error("cannot use the inherited sockets: {0}")]
     Inherit(#[source] io::Error),
@@ -260,7 +284,7 @@ impl Server {
             offload: Offload::new(config.limits.offload),
             selection,
             workers: Vec::new(),
-            operator: OperatorWorker::default(),
+            operator: OperatorWorker::new(supervisor.clone()),
             stop: Stop { asked: Arc::new(AtomicBool::new(false)), supervisor },
             signals,
             executable,
@@ -270,17 +294,22 @@ impl Server {
             acme: Acme::new(Arc::clone(&metrics)),
             metrics,
             expiry_watch: ExpiryWatch::default(),
+            config: config.clone(),
+            reloads: Reloads::default(),
+            pid_file: None,
+            started: unix_seconds(),
         };
         let Prepared { plans, operator_plan, issued, has_plain_http } =
             server.prepare(&config, config.workers, &mut inherited)?;
         for address in inherited.left_over() {
             tracing::warn!(%address, "an inherited socket matches no configured address");
         }
-        if let Err(error) = server.start_workers(plans, config.pin_workers, config.uring_off) {
+        let started = server.start_workers(plans, config.pin_workers, config.uring_off).map_err(StartError::Worker);
+        if let Err(error) = started.and_then(|()| server.write_pid_file()) {
             server.drain();
             server.operator.drain();
             server.join().ok();
-            return Err(StartError::Worker(error));
+            return Err(error);
         }
         server.operator.serve(operator_plan);
         server.log_addresses(&config);
@@ -425,6 +454,14 @@ impl Server {
         Ok(())
     }
 
+    fn write_pid_file(&mut self) -> Result<(), StartError> {
+        if let Some(path) = &self.config.operator.pid_file {
+            let failed = |source| StartError::PidFile { path: path.clone(), source };
+            self.pid_file = Some(PidFile::write(path).map_err(failed)?);
+        }
+        Ok(())
+    }
+
     fn log_addresses(&self, config: &ServerConfig) {
         for (listener, address) in config.listeners.iter().zip(&self.addresses) {
             tracing::info!(%address, service = listener.service_name(), "listening");
@@ -454,6 +491,7 @@ impl Server {
         }
         self.operator.serve(operator_plan);
         self.offload.set_limits(config.limits.offload);
+        self.config = config.clone();
         self.log_addresses(config);
         self.acme.manage(issued, has_plain_http);
         Ok(())
@@ -544,11 +582,13 @@ impl Server {
             let asked = signals::take_asked();
             let is_serving = phase == Phase::Serving;
             if is_serving && asked.reload {
-                self.reload_by(&mut hooks);
+                // The hooks say what came of it.
+                let _ = self.reload_by(&mut hooks);
             }
             if is_serving && asked.upgrade {
                 self.start_replacement();
             }
+            self.execute_commands(phase, &mut hooks);
             let is_asked = self.signals.received().is_some() || self.stop.asked.load(Ordering::Relaxed);
             let is_broken = self.workers.iter().any(WorkerHandle::is_broken);
             let is_replaced = self.replacement.is_done.load(Ordering::Acquire);
@@ -590,14 +630,6 @@ impl Server {
         }
         hooks.on_ended(self.join()?);
         Ok(())
-    }
-
-    /// Applies the configuration that the hooks have, and counts the result.
-    fn reload_by(&mut self, hooks: &mut impl ServerHooks) {
-        let Some(config) = hooks.reload() else { return self.metrics.count_reload(false) };
-        let result = self.reload(&config);
-        self.metrics.count_reload(result.is_ok());
-        hooks.on_reloaded(result.map(|()| self.addresses.as_slice()));
     }
 
     fn warn_of_expiry(&mut self) {

@@ -139,8 +139,8 @@ impl ServiceBuilder {
             }
             OpenedHandler::Api => (Box::new(Api), Rc::new(FileRoute::nothing(responses, error_pages))),
             OpenedHandler::Metrics => (Box::new(Metrics), Rc::new(FileRoute::nothing(responses, error_pages))),
-            OpenedHandler::Operator => {
-                let operator = Operator { control: Arc::clone(&self.control) };
+            OpenedHandler::Operator { commands } => {
+                let operator = Operator { control: Arc::clone(&self.control), has_commands: commands };
                 (Box::new(operator), Rc::new(FileRoute::nothing(responses, error_pages)))
             }
             OpenedHandler::Forward(config, authority, tls) => {

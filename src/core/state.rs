@@ -391,7 +391,7 @@ impl Core {
     }
 
     /// Tells a waiter's session which stream to resume, and marks it to be pumped.
-    fn resume(&mut self, Waiter { session, stream }: Waiter) {
+    pub fn resume(&mut self, Waiter { session, stream }: Waiter) {
         if let Some(session_slot) = self.sessions.get_mut(session) {
             session_slot.session.on_ready(stream);
             self.touch(session);

@@ -20,6 +20,7 @@ use crate::session::control::Control;
 use crate::telemetry::metrics::ListenerSeries;
 use crate::tls::{ChallengeTokens, ServerTls};
 use crate::upstream::SharedEndpoints;
+use crate::waiter::Waiter;
 
 /// A message to a worker. The sender wakes the worker after sending it.
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub enum Message {
     Drain,
     /// Apply this plan. Live connections continue.
     Serve(Box<WorkerPlan>),
+    /// There is a reply to the command of this request.
+    Resume(Waiter),
 }
 
 /// What a worker serves.
@@ -172,6 +175,7 @@ impl Machine for SupervisedCore {
                     self.drain(now);
                 }
                 Message::Serve(plan) => self.serve(*plan, driver),
+                Message::Resume(waiter) => self.core.resume(waiter),
             }
         }
         self.core.on_wake(now);

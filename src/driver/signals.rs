@@ -27,6 +27,11 @@ pub fn reopen_requests() -> u32 {
     REOPEN_REQUESTS.load(Ordering::Relaxed)
 }
 
+/// Requests that log files be reopened, as SIGUSR1 does.
+pub fn request_reopening() {
+    REOPEN_REQUESTS.fetch_add(1, Ordering::Relaxed);
+}
+
 /// Requests that a process reload its configuration (SIGHUP).
 ///
 /// # Errors

@@ -16,7 +16,7 @@ use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
 
 use super::line_writer::LineWriter;
-use super::{LogFormat, timestamp};
+use super::{IS_RATE_LIMITED, LogFormat, timestamp};
 
 /// Maximum records of the same warning per interval. 20.
 const REPEATS_MAX: u32 = 20;
@@ -64,6 +64,9 @@ impl LogRateLimit {
 impl<S: Subscriber> Layer<S> for LogRateLimit {
     fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
         let metadata = event.metadata();
+        if !IS_RATE_LIMITED.load(Ordering::Relaxed) {
+            return true;
+        }
         let is_warning = *metadata.level() <= Level::WARN;
         if !is_warning && !self.is_behind.load(Ordering::Relaxed) {
             return true;

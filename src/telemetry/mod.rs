@@ -6,7 +6,8 @@ mod log_rate_limit;
 pub mod metrics;
 
 use std::io::{self, IsTerminal, Write};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -17,6 +18,7 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Registry, reload};
 
 use self::line_writer::{Event, LineWriter};
 use self::log_rate_limit::LogRateLimit;
@@ -31,6 +33,15 @@ static LOST: AtomicUsize = AtomicUsize::new(0);
 fn lines_lost() -> usize {
     LOST.load(Ordering::Relaxed)
 }
+
+/// The filter of the log, once it is started.
+static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
+
+/// Whether repeated warnings are left out.
+static IS_RATE_LIMITED: AtomicBool = AtomicBool::new(true);
+
+/// Length of directives at most, in bytes.
+const DIRECTIVES_BYTES_MAX: usize = 1024;
 
 /// Log levels, by their names on the command line.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -95,9 +106,9 @@ pub fn start(setup: LogSetup) -> Result<LogGuard, LogError> {
     let report = Box::new(move |event: Event<'_>| describe_event(&event, format));
     // Without delay: a record is what was known before a crash.
     let writer = LineWriter::start("xps-log", io::stderr(), Duration::ZERO, report, &LOST).map_err(LogError::Thread)?;
-    // No rate limit at `debug` and `trace`: these levels are for finding a problem.
-    let is_everything_wanted = filter.max_level_hint().is_some_and(|level| level > LevelFilter::INFO);
-    let rate_limit = (!is_everything_wanted).then(|| LogRateLimit::new(writer.clone(), setup.format));
+    limit_rate_for(&filter);
+    let rate_limit = LogRateLimit::new(writer.clone(), setup.format);
+    let (filter, handle) = reload::Layer::new(filter);
     let registry = tracing_subscriber::registry().with(filter).with(rate_limit);
     let guard = LogGuard(writer.clone());
     let layer = tracing_subscriber::fmt::layer().with_writer(move || LogRecord(writer.clone()));
@@ -110,7 +121,44 @@ pub fn start(setup: LogSetup) -> Result<LogGuard, LogError> {
         LogFormat::Json => registry.with(layer.json()).try_init(),
     }
     .map_err(|error| LogError::Second(error.to_string()))?;
+    // There is no other: starting a second log has failed.
+    let _ = FILTER.set(handle);
     Ok(guard)
+}
+
+/// The directives of the log. `None`: it is not started.
+pub fn filter() -> Option<String> {
+    FILTER.get()?.with_current(EnvFilter::to_string).ok()
+}
+
+/// Replaces the directives of the log: a level, or levels of targets as in `xps::tcp=trace,info`.
+///
+/// # Errors
+/// They are invalid, or the log is not started. Nothing has changed.
+pub fn set_filter(directives: &str) -> Result<(), LogError> {
+    let bad = |reason: String| LogError::Filter { directives: directives.to_owned(), reason };
+    if directives.len() > DIRECTIVES_BYTES_MAX {
+        return Err(LogError::Filter { directives: "…".to_owned(), reason: "it is longer than 1 KiB".to_owned() });
+    }
+    // A word alone is a target, of which everything would be logged, and nothing else.
+    let is_level = |text: &str| !text.is_empty() && text.parse::<LevelFilter>().is_ok();
+    let unknown = directives.split(',').find(|directive| {
+        let level = directive.rsplit_once('=').map_or(*directive, |(_, level)| level);
+        !is_level(level.trim())
+    });
+    if let Some(unknown) = unknown {
+        return Err(bad(format!("`{unknown}` has no level")));
+    }
+    let filter = EnvFilter::try_new(directives).map_err(|error| bad(error.to_string()))?;
+    limit_rate_for(&filter);
+    let handle = FILTER.get().ok_or_else(|| bad("there is no log".to_owned()))?;
+    handle.reload(filter).map_err(|error| bad(error.to_string()))
+}
+
+/// No rate limit at `debug` and `trace`: these levels are for finding a problem.
+fn limit_rate_for(filter: &EnvFilter) {
+    let is_everything_wanted = filter.max_level_hint().is_some_and(|level| level > LevelFilter::INFO);
+    IS_RATE_LIMITED.store(!is_everything_wanted, Ordering::Relaxed);
 }
 
 /// Flushes the log when it is dropped.
@@ -165,6 +213,14 @@ pub enum LogError {
     /// `XPS_LOG` is invalid.
     #[error("XPS_LOG: {0}; write levels such as `debug` or `xps::tcp=trace,info`")]
     Directives(String),
+    /// Directives of an operator are invalid.
+    #[error("`{directives}` is no level of the log: {reason}; write levels such as `debug` or `xps::tcp=trace,info`")]
+    Filter {
+        /// What was given.
+        directives: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A log was started before.
     #[error("{0}")]
     Second(String),
@@ -218,6 +274,13 @@ mod tests {
         assert_eq!(record["fields"]["message"], "it said \"no\"\nand left");
         assert_eq!(record["fields"]["help"], "ask again");
         assert!(record["timestamp"].as_str().is_some_and(|time| time.ends_with('Z')), "{record}");
+    }
+
+    #[test]
+    fn directives_of_an_operator_have_levels() {
+        for bad in ["", "loud", "xps::tcp", "xps::tcp=loud", "info,", &"a".repeat(2000)] {
+            assert!(matches!(set_filter(bad), Err(LogError::Filter { .. })), "{bad}");
+        }
     }
 
     #[test]

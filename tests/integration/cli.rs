@@ -10,13 +10,14 @@ use crate::support::{Backend, Launch, patience};
 use assert_cmd::Command;
 use serde_json::Value;
 
-const COMMANDS: [&str; 16] = [
+const COMMANDS: [&str; 17] = [
     "run",
     "check",
     "explain",
     "schema",
     "reload",
     "top",
+    "ctl",
     "proxy",
     "serve",
     "echo",

@@ -10,6 +10,7 @@ use super::log::LogOptions;
 use super::server::{AllOptions, ConnectTimeout, Settings, SocketOptions, UploadOptions};
 use crate::cli::units::Header;
 use crate::config::file::{File, Profile};
+use crate::config::start::absolute;
 
 /// Options of `xps run`: the configuration file, and what overrides it.
 #[derive(Args, Debug)]
@@ -20,6 +21,9 @@ pub struct RunOptions {
     /// Profile that the defaults follow if the file names none [default: xps]
     #[arg(long, value_name = "NAME", env = "XPS_PROFILE", overrides_with = "profile")]
     pub profile: Option<Profile>,
+    /// Write the process ID to this file once it serves, and remove the file at the end
+    #[arg(long, value_name = "FILE", env = "XPS_PID_FILE")]
+    pub pid_file: Option<PathBuf>,
     #[command(flatten)]
     pub settings: AllOptions,
     #[command(flatten)]
@@ -34,7 +38,10 @@ pub struct RunOptions {
 
 impl Settings for RunOptions {
     fn apply(&self, file: &mut File) {
-        let Self { settings, socket, connect, upload, file: _, profile: _, log: _ } = self;
+        let Self { settings, socket, connect, upload, pid_file, file: _, profile: _, log: _ } = self;
+        // A path of the command line starts in the folder of the process.
+        let pid_file = pid_file.as_deref().map(|path| absolute(path).unwrap_or_else(|_| path.to_owned()));
+        file.pid_file = pid_file.or(file.pid_file.take());
         let all: [&dyn Settings; 4] = [settings, socket, connect, upload];
         all.iter().for_each(|group| group.apply(file));
     }
@@ -77,9 +84,15 @@ pub struct ExplainOptions {
 
 #[derive(Args, Debug)]
 pub struct ReloadOptions {
-    /// Process ID
+    /// Process ID, to send it SIGHUP
     #[arg(value_parser = clap::value_parser!(i32).range(1..))]
-    pub pid: i32,
+    pub pid: Option<i32>,
+    /// Admin socket of the server [default: that of --config; without PID, /run/xps/admin.sock]
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+    /// Configuration file of the server, which names the socket (`admin.unix`) or the file with the process ID (`pid_file`)
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// Send the signal without checking what the process is
     #[arg(long)]
     pub force: bool,

@@ -4,6 +4,7 @@ mod course;
 mod effects;
 mod files;
 mod http;
+mod operator;
 mod responses;
 mod target;
 mod tls;
@@ -126,6 +127,9 @@ const ANSWERS: &[Entry] = &[
     entry(&["check"], &["no-fs"], responses::no_fs),
     entry(&["reload"], &["force"], responses::force),
     entry(&["top"], &["interval", "count"], responses::top),
+    entry(&["reload"], &["socket", "config"], operator::reload),
+    entry(&["ctl"], &["socket", "config", "json"], operator::ctl),
+    entry(&["run"], &["pid-file"], operator::pid_file),
     entry(&[DEMO], &["version"], responses::version),
     entry(
         &[
@@ -143,6 +147,7 @@ const ANSWERS: &[Entry] = &[
             "schema",
             "reload",
             "top",
+            "ctl",
             "probe",
             "completions",
             "man",

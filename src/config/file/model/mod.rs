@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 pub use self::files::{FieldRules, FieldValues, FileOptions, ListingStyle, Symlinks, Unlisted};
 pub use self::limits::{Http2Limits, HttpLimits, Limits, OffloadLimits, PoolLimits, StoreLimits};
 pub use self::listener::{ListenTarget, Listener, ListenerForm};
-pub use self::operator::{METRICS_PORT, Metrics, MetricsListener};
+pub use self::operator::{Admin, METRICS_PORT, Metrics, MetricsListener};
 pub use self::proxy::{Forwarded, Keepalive, ProxyOptions, ProxyProtocol, RequestId, UnderscoreFields};
 pub use self::route::{Route, RouteKind};
 pub use self::text::{
@@ -93,6 +93,11 @@ pub struct File {
     pub access_format: AccessFormat,
     /// The listener for metrics, for those who operate the server. `true`: one with the defaults.
     pub metrics: Metrics,
+    /// The socket for commands, for those who operate the server: `xps ctl`. Default: none.
+    pub admin: Option<Admin>,
+    /// File to which the process ID is written once the server serves. It is removed at the end, unless the
+    /// process that has replaced this one has written it. A reload cannot change it. Default: none.
+    pub pid_file: Option<PathBuf>,
     /// Limits and timeouts. A time of 0 means no limit.
     pub limits: Limits,
     /// The servers. Several HTTP servers can share a listener, and so can several TCP proxies;
@@ -121,6 +126,8 @@ impl Default for File {
             access_log: AccessTarget::Stdout,
             access_format: AccessFormat::Combined,
             metrics: Metrics::default(),
+            admin: None,
+            pid_file: None,
             limits: Limits::default(),
             servers: Vec::new(),
         }

@@ -70,5 +70,23 @@ impl MetricsListener {
     }
 }
 
+/// The socket for commands: `xps ctl`, or HTTP. It also has the paths of the listener for
+/// [metrics](#metrics), and is served by the same thread.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Admin {
+    /// Path of the unix socket.
+    #[schemars(length(min = 1, max = 107))]
+    pub unix: PathBuf,
+    /// Permissions of the socket, in octal. Every process that may write to it can control the server.
+    /// The folder's permissions apply too.
+    #[serde(default = "private")]
+    pub mode: FileMode,
+}
+
+const fn private() -> FileMode {
+    FileMode(0o600)
+}
+
 /// The port of metrics, as in eXpServer.
 pub const METRICS_PORT: u16 = 8004;

@@ -51,6 +51,7 @@ fn sections() -> Vec<Section> {
         Section { without: tcp.clone(), ..Section::whole("Servers", "Server") },
         Section::whole("Listeners", "Listener"),
         Section::whole("Metrics", "MetricsListener"),
+        Section::whole("Admin socket", "Admin"),
         Section::whole("TLS", "Tls"),
         Section::whole("TLS to upstreams", "UpstreamTls"),
         Section::whole("Certificates", "CertificateFiles"),

@@ -9,6 +9,8 @@ use crate::session::http::response::{Body, Response};
 pub enum AllowedMethods {
     /// A readable resource: GET, HEAD and OPTIONS.
     Reading,
+    /// Questions and commands of operators: as a readable resource, and POST.
+    Commands,
     /// A redirect: any method but CONNECT and TRACE.
     Elsewhere,
     /// An upstream: any method but CONNECT and TRACE, also an unknown one.
@@ -26,12 +28,15 @@ impl AllowedMethods {
             (Self::Upstreams, Method::Connect) if head.protocol.is_some() => return Ok(()),
             (Self::Upstreams, Method::Connect | Method::Trace) => "this method is not forwarded",
             (Self::Upstreams, _) => return Ok(()),
-            (Self::Reading | Self::Elsewhere, Method::Other(_)) => {
+            (Self::Reading | Self::Commands | Self::Elsewhere, Method::Other(_)) => {
                 return Err(ErrorResponse::bad_request("unknown method"));
             }
             (Self::Elsewhere, Method::Connect | Method::Trace) => "this method is not redirected",
-            (Self::Elsewhere, _) | (Self::Reading, Method::Get | Method::Head | Method::Options) => return Ok(()),
+            (Self::Elsewhere, _)
+            | (Self::Reading | Self::Commands, Method::Get | Method::Head | Method::Options)
+            | (Self::Commands, Method::Post) => return Ok(()),
             (Self::Reading, _) => "only GET and HEAD are allowed here",
+            (Self::Commands, _) => "only GET, HEAD and POST are allowed here",
         };
         Err(ErrorResponse::new(Status::METHOD_NOT_ALLOWED, reason))
     }
@@ -41,6 +46,7 @@ impl AllowedMethods {
     const fn allowed(self) -> &'static str {
         match self {
             Self::Reading => "GET, HEAD, OPTIONS",
+            Self::Commands => "GET, HEAD, POST, OPTIONS",
             Self::Elsewhere | Self::Upstreams => "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
         }
     }

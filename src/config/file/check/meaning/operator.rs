@@ -9,16 +9,24 @@ use serde::Deserialize;
 use super::listeners::{Address, address};
 use crate::config::file::check::report::Report;
 use crate::config::file::model::Metrics;
-use crate::config::file::tree::{get, list, to_json};
+use crate::config::file::tree::{get, list, text, to_json};
 
-/// Reports options that do not fit together, and addresses that a server has.
+/// Reports options that do not fit together, and addresses that a server or the other of them has.
 pub(super) fn check(document: &Object<'_>, servers: &[&Object<'_>], report: &mut Report<'_, '_>) {
-    let Some(metrics) = get(document, "metrics") else { return };
-    if let Some(listener) = metrics.value.as_object() {
+    let (metrics, admin) = (get(document, "metrics"), get(document, "admin"));
+    if let Some(listener) = metrics.and_then(|metrics| metrics.value.as_object()) {
         check_form(listener, report);
     }
-    if let Some(own) = address_of(metrics) {
-        refuse_conflict(&own, metrics, servers, report);
+    let of_metrics = metrics.and_then(|property| Some((property, address_of(property)?)));
+    let of_admin = admin.and_then(|property| Some((property, path_of(property)?)));
+    for (property, own) in of_metrics.iter().chain(&of_admin) {
+        refuse_conflict(own, property, servers, report);
+    }
+    if let (Some((metrics, of_metrics)), Some((admin, of_admin))) = (&of_metrics, &of_admin)
+        && of_metrics == of_admin
+    {
+        let line = report.line(*metrics);
+        report.add(*admin, format!("`{of_admin}`, the address of `admin`, is that of `metrics` on line {line}"));
     }
 }
 
@@ -55,6 +63,11 @@ fn address_of(metrics: &ObjectProp<'_>) -> Option<Address> {
         Some(path) => Some(Address::Unix(normal(path))),
         None => inet(listener.host.0, listener.port),
     }
+}
+
+/// The path of the admin socket, if it has one.
+fn path_of(admin: &ObjectProp<'_>) -> Option<Address> {
+    text(admin.value.as_object()?, "unix").map(|path| Address::Unix(normal(path.into())))
 }
 
 fn inet(ip: IpAddr, port: u16) -> Option<Address> {
