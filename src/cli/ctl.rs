@@ -161,7 +161,17 @@ fn request(command: &CtlCommand) -> (&'static str, String) {
         CtlCommand::LogLevel { filter: None } => ("GET", "/log-level".to_owned()),
         CtlCommand::LogLevel { filter: Some(filter) } => ("POST", format!("/log-level?filter={}", encoded(filter))),
         CtlCommand::RotateLogs => ("POST", "/rotate-logs".to_owned()),
+        CtlCommand::Endpoints => ("GET", "/endpoints".to_owned()),
+        CtlCommand::Drain { endpoint } => ("POST", set(endpoint, "drain")),
+        CtlCommand::Up { endpoint } => ("POST", set(endpoint, "up")),
+        CtlCommand::Down { endpoint } => ("POST", set(endpoint, "down")),
+        CtlCommand::Auto { endpoint } => ("POST", set(endpoint, "auto")),
+        CtlCommand::Weight { endpoint, weight } => ("POST", set(endpoint, &format!("weight&weight={weight}"))),
     }
+}
+
+fn set(endpoint: &str, what: &str) -> String {
+    format!("/endpoint?name={}&set={what}", encoded(endpoint))
 }
 
 /// A value of a query.
@@ -189,6 +199,12 @@ fn text(command: &CtlCommand, reply: &Value) -> String {
             lines
         }
         CtlCommand::LogLevel { .. } => format!("{}\n", shown(&reply["log_level"])),
+        CtlCommand::Endpoints
+        | CtlCommand::Drain { .. }
+        | CtlCommand::Up { .. }
+        | CtlCommand::Down { .. }
+        | CtlCommand::Auto { .. }
+        | CtlCommand::Weight { .. } => endpoints(&reply["endpoints"]),
         CtlCommand::RotateLogs => "each log file is reopened with its next line\n".to_owned(),
     }
 }
@@ -210,6 +226,10 @@ fn status(reply: &Value) -> String {
     }
     let (done, refused) = (shown(&reply["reloads"]["done"]), shown(&reply["reloads"]["refused"]));
     text.push_str(&format!("  reloads: {done} done, {refused} refused\n"));
+    if reply["differs"].as_array().is_some_and(|differs| !differs.is_empty()) {
+        text.push_str("  what differs from the file:\n");
+        endpoints(&reply["differs"]).lines().for_each(|line| text.push_str(&format!("    {line}\n")));
+    }
     let last = &reply["last_reload"];
     if let Some(at) = last["at"].as_u64() {
         let now = reply["started"].as_u64().unwrap_or_default() + reply["uptime_seconds"].as_u64().unwrap_or_default();
@@ -220,6 +240,24 @@ fn status(reply: &Value) -> String {
         lines.lines().for_each(|line| text.push_str(&format!("    {line}\n")));
     }
     text
+}
+
+/// Endpoints, one a line.
+fn endpoints(list: &Value) -> String {
+    let list = list.as_array().map(Vec::as_slice).unwrap_or_default();
+    if list.is_empty() {
+        return "there are no endpoints\n".to_owned();
+    }
+    let width = list.iter().map(|endpoint| shown(&endpoint["name"]).len()).max().unwrap_or_default();
+    let line = |endpoint: &Value| {
+        let [name, health, set, weight, in_file, in_flight] =
+            ["name", "health", "set", "weight", "weight_in_file", "in_flight"].map(|key| shown(&endpoint[key]));
+        let set = if set == "auto" { String::new() } else { format!(", set to {set}") };
+        let in_file = if weight == in_file { String::new() } else { format!(" (in the file {in_file})") };
+        let backup = if endpoint["is_backup"] == true { ", backup" } else { "" };
+        format!("{name:width$}  {health}{set}, weight {weight}{in_file}{backup}, {in_flight} in flight\n")
+    };
+    list.iter().map(line).collect()
 }
 
 /// The changes of a reload, one a line.

@@ -57,6 +57,36 @@ pub struct ServerConfig {
     pub operator: OperatorConfig,
 }
 
+impl ServerConfig {
+    /// The groups of upstreams, in the order of the configuration.
+    pub fn groups(&self) -> impl Iterator<Item = &GroupConfig> {
+        self.listeners.iter().flat_map(|listener| {
+            let groups: Vec<&GroupConfig> = match &listener.service {
+                ServiceConfig::TcpProxy(group, _) => vec![group],
+                ServiceConfig::TcpProxyByName(routes) => routes.iter().map(|route| &route.group).collect(),
+                ServiceConfig::Http(router) => {
+                    let routes = router.hosts.iter().flat_map(|host| &host.routes);
+                    let forwards = routes.filter_map(|route| match &route.handler {
+                        HandlerConfig::Forward(forward) => Some(&forward.group),
+                        HandlerConfig::Files(_)
+                        | HandlerConfig::Redirect { .. }
+                        | HandlerConfig::Metrics
+                        | HandlerConfig::Api
+                        | HandlerConfig::Operator { .. } => None,
+                    });
+                    forwards.collect()
+                }
+                ServiceConfig::Echo
+                | ServiceConfig::Reverse
+                | ServiceConfig::SendText(_)
+                | ServiceConfig::SendFile { .. }
+                | ServiceConfig::Receive { .. } => Vec::new(),
+            };
+            groups
+        })
+    }
+}
+
 /// The listeners for those who operate the server. They have a worker of their own, which outlives the
 /// drain, and no connection limit of the server applies to them.
 #[derive(Clone, Debug, Default)]

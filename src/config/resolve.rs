@@ -27,6 +27,7 @@ use crate::http::redirect::RedirectTemplate;
 use crate::http::{Scheme, Status};
 use crate::limit::{Access, AdmissionConfig, Network, RateConfig};
 use crate::telemetry::access_log::{AccessFormat, AccessLogConfig, AccessLogOutput};
+use crate::upstream::GroupConfig;
 
 /// Why a valid configuration file cannot be used in its folder.
 #[derive(Debug, thiserror::Error)]
@@ -76,8 +77,11 @@ impl Resolver<'_> {
                         share(&mut named_listeners, server, listener);
                     }
                     Protocol::Tcp => {
-                        let service = self.tcp_service(server, &limits)?;
+                        let mut service = self.tcp_service(server, &limits)?;
                         let (address, access) = (self.target(&listener.target)?, access(server));
+                        if let ServiceConfig::TcpProxy(group, _) = &mut service {
+                            group.name = address.address().to_string();
+                        }
                         let expects_proxy_header = listener.accept_proxy_protocol;
                         let tls = listener.tls.as_ref().map(|tls| self.tls(tls, [(server, tls)], &[])).transpose()?;
                         let plain = ListenerConfig::new(address, service);
@@ -167,7 +171,7 @@ impl Resolver<'_> {
         Ok(NameRouteConfig {
             names: server.hostnames.iter().map(Hostname::to_string).collect(),
             access: access(server),
-            group: self.group(group, &[])?,
+            group: GroupConfig { name: group_name(server, ""), ..self.group(group, &[])? },
             connect_policy: connect_policy(group, limits),
         })
     }
@@ -196,7 +200,7 @@ impl Resolver<'_> {
                     prefix: route.req_path.0.decoded().to_vec(),
                     access: networks(&route.ip_whitelist, &route.ip_blacklist),
                     keep_alive: route.keep_alive,
-                    handler: self.handler(file, route, limits, hsts.clone())?,
+                    handler: self.handler(file, server, route, limits, hsts.clone())?,
                     responses: self.responses(file, route, hsts.clone()),
                     name: route.name.as_ref().map(|name| name.0.clone()),
                 });
@@ -245,6 +249,7 @@ impl Resolver<'_> {
     fn handler(
         self,
         file: &File,
+        server: &Server,
         route: &Route,
         limits: &Limits,
         hsts: Option<String>,
@@ -255,6 +260,7 @@ impl Resolver<'_> {
                 let mut forward = self.forward(&route.proxy, route, limits)?;
                 forward.response.cors = cors(file, route);
                 forward.response.hsts = hsts;
+                forward.group.name = group_name(server, &route.req_path.to_string());
                 HandlerConfig::Forward(Box::new(forward))
             }
             RouteKind::Redirect => redirect(route)?,
@@ -284,6 +290,12 @@ impl Resolver<'_> {
             charset: options.charset.clone(),
         }
     }
+}
+
+/// The name of a group for operators: the first host name of its server, or `*`, and the path of its route.
+fn group_name(server: &Server, path: &str) -> String {
+    let host = server.hostnames.first().map_or_else(|| "*".to_owned(), Hostname::to_string);
+    format!("{host}{}", path.trim_end_matches('/'))
 }
 
 /// Adds a server to those that share its listener.

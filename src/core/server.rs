@@ -37,6 +37,7 @@ use crate::telemetry::metrics::{Metrics, WorkerCounters};
 use crate::tls::server::Crypto;
 use crate::tls::{self, Issued, TicketKeys};
 use crate::upstream::SharedEndpoints;
+use crate::upstream::group::EndpointControls;
 
 /// A running server: its workers and listening sockets.
 #[derive(Debug)]
@@ -46,6 +47,8 @@ pub struct Server {
     admission: Arc<Admission>,
     /// What the workers share of upstreams. It outlives a reload.
     endpoints: Arc<SharedEndpoints>,
+    /// What operators have set for the endpoints of upstream groups.
+    endpoint_controls: Arc<EndpointControls>,
     access_logs: AccessLogs,
     /// Keys of TLS session tickets. They outlive a reload, so that clients can resume.
     ticket_keys: Arc<TicketKeys>,
@@ -279,6 +282,7 @@ impl Server {
             listeners: Listeners::default(),
             admission: Arc::default(),
             endpoints: SharedEndpoints::new(config.workers),
+            endpoint_controls: Arc::default(),
             access_logs: AccessLogs::default(),
             ticket_keys: TicketKeys::import(Crypto::default(), &inherit::ticket_keys()),
             offload: Offload::new(config.limits.offload),
@@ -350,6 +354,7 @@ impl Server {
         let admission = Admission::succeeding(&self.admission, &config.admission);
         let issued: Vec<Arc<Issued>> = opened_tls.iter().flatten().flat_map(|tls| tls.issued.iter().cloned()).collect();
         let challenge_tokens = (!issued.is_empty()).then(|| Arc::clone(self.acme.tokens()));
+        let endpoint_controls = EndpointControls::succeeding(&self.endpoint_controls, config.groups(), workers);
         let plan = |number| WorkerPlan {
             limits: config.limits.clone(),
             admission: Arc::clone(&admission),
@@ -359,6 +364,7 @@ impl Server {
             listeners: Vec::new(),
             challenge_tokens: challenge_tokens.clone(),
             control: Arc::clone(&self.operator.control),
+            endpoint_controls: Arc::clone(&endpoint_controls),
         };
         let mut operator_plan = WorkerPlan {
             limits: OperatorWorker::limits(),
@@ -427,6 +433,7 @@ impl Server {
             }
         }
         self.admission = admission;
+        self.endpoint_controls = endpoint_controls;
         self.replace_timeout = config.limits.replace_timeout;
         self.drain_delay = config.limits.drain_delay;
         let is_plain_http =

@@ -23,6 +23,7 @@ use crate::session::http::{
 use crate::session::{Content, NameRoute, NameRoutes, Service};
 use crate::telemetry::metrics::{self, EndpointLabels, RouteLabels};
 use crate::tls::{ChallengeTokens, TlsPeer};
+use crate::upstream::group::EndpointControls;
 use crate::upstream::{ConnectPolicy, GroupConfig, SharedEndpoints, UpstreamGroup, Upstreams};
 
 /// Builds one worker's services.
@@ -48,6 +49,10 @@ pub(super) struct ServiceBuilder {
     metrics: Option<Arc<metrics::Metrics>>,
     /// The label of the listener whose service is built.
     listener: String,
+    /// What operators set for endpoints.
+    endpoint_controls: Arc<EndpointControls>,
+    /// The groups in force.
+    in_force: Vec<Rc<UpstreamGroup>>,
     /// The pending validations of certificates.
     challenge_tokens: Option<Arc<ChallengeTokens>>,
 }
@@ -107,8 +112,8 @@ impl ServiceBuilder {
     }
 
     /// The operators' requests from now on share this with the server.
-    pub(super) fn control_by(&mut self, control: Arc<Control>) {
-        self.control = control;
+    pub(super) fn control_by(&mut self, control: Arc<Control>, endpoint_controls: Arc<EndpointControls>) {
+        (self.control, self.endpoint_controls) = (control, endpoint_controls);
     }
 
     fn host(&mut self, opened: OpenedHost) -> VirtualHost {
@@ -212,7 +217,9 @@ impl ServiceBuilder {
             endpoint.connections_max = (endpoint.connections_max / self.workers.max(1)).max(1);
         }
         self.groups_made += 1;
+        let controls = self.endpoint_controls.of(&config);
         let group = UpstreamGroup::sharing(&mut self.upstreams, config, tls, self.seeds.hash_one(self.groups_made));
+        group.operate_by(controls, self.number);
         group.start_apart(self.number, self.workers);
         if let Some(metrics) = &self.metrics {
             group.count_by(labels.iter().map(|labels| metrics.endpoint(labels, self.number)).collect());
@@ -225,6 +232,12 @@ impl ServiceBuilder {
     pub(super) fn take_groups(&mut self) -> Vec<Rc<UpstreamGroup>> {
         let groups = std::mem::take(&mut self.groups);
         self.upstreams.put_in_force(&groups);
+        self.in_force.clone_from(&groups);
         groups
+    }
+
+    /// The groups of the services in force.
+    pub(super) fn groups(&self) -> &[Rc<UpstreamGroup>] {
+        &self.in_force
     }
 }

@@ -20,6 +20,7 @@ use crate::session::control::Control;
 use crate::telemetry::metrics::ListenerSeries;
 use crate::tls::{ChallengeTokens, ServerTls};
 use crate::upstream::SharedEndpoints;
+use crate::upstream::group::EndpointControls;
 use crate::waiter::Waiter;
 
 /// A message to a worker. The sender wakes the worker after sending it.
@@ -31,6 +32,8 @@ pub enum Message {
     Serve(Box<WorkerPlan>),
     /// There is a reply to the command of this request.
     Resume(Waiter),
+    /// An operator has set something of an endpoint.
+    Reconsider,
 }
 
 /// What a worker serves.
@@ -48,6 +51,8 @@ pub struct WorkerPlan {
     pub(super) challenge_tokens: Option<Arc<ChallengeTokens>>,
     /// What the operators' requests share with the server.
     pub(super) control: Arc<Control>,
+    /// What operators set for endpoints.
+    pub(super) endpoint_controls: Arc<EndpointControls>,
 }
 
 /// One listening address: its new sockets, besides those that the worker has, and its service.
@@ -129,11 +134,21 @@ impl SupervisedCore {
 
     /// Applies a plan, the first or a new one.
     fn serve(&mut self, plan: WorkerPlan, driver: &mut impl KernelDriver) {
-        let WorkerPlan { limits, admission, endpoints, number, workers, listeners, challenge_tokens, control } = plan;
+        let WorkerPlan {
+            limits,
+            admission,
+            endpoints,
+            number,
+            workers,
+            listeners,
+            challenge_tokens,
+            control,
+            endpoint_controls,
+        } = plan;
         self.builder.share_among(number, workers);
         self.builder.count_by(Arc::clone(self.core.counters().metrics()));
         self.builder.answer_challenges(challenge_tokens);
-        self.builder.control_by(control);
+        self.builder.control_by(control, endpoint_controls);
         self.drain_timeout = limits.drain_timeout;
         self.core.set_limits(limits);
         admission.register_waker(driver.waker());
@@ -176,6 +191,7 @@ impl Machine for SupervisedCore {
                 }
                 Message::Serve(plan) => self.serve(*plan, driver),
                 Message::Resume(waiter) => self.core.resume(waiter),
+                Message::Reconsider => self.core.reconsider_upstreams(self.builder.groups(), now),
             }
         }
         self.core.on_wake(now);

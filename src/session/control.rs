@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::driver::Waker;
+use crate::upstream::group::OperatorState;
 use crate::waiter::Waiter;
 
 /// The state of the server for its operators, and the commands between the operators' worker and the
@@ -52,6 +53,19 @@ pub enum Command {
     SetLogLevel(String),
     /// Reopen the files of logs.
     RotateLogs,
+    /// The endpoints of upstream groups.
+    Endpoints,
+    /// Change an endpoint, named by `GROUP/ADDRESS`, or by `ADDRESS` in all groups.
+    SetEndpoint(String, EndpointChange),
+}
+
+/// What an operator changes of an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndpointChange {
+    /// Which requests it takes. `auto` also removes a weight that was set.
+    State(OperatorState),
+    /// Its weight.
+    Weight(u32),
 }
 
 /// The reply to a command, as JSON.

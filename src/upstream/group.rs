@@ -28,6 +28,7 @@
 
 mod checks;
 mod config;
+mod control;
 mod endpoint;
 mod excluded;
 pub mod hash;
@@ -49,9 +50,11 @@ pub use config::{
     ENDPOINTS_MAX, EndpointConfig, GroupConfig, HashSource, PassiveHealth, Policy, QueueConfig, ResolveInterval,
     SlowStart,
 };
+pub use control::{EndpointControl, EndpointControls, NamedEndpoint, OperatorState};
 pub use excluded::ExcludedEndpoints;
 pub use health::{CheckCounter, HealthVerdict};
 
+use self::control::WorkerControl;
 use self::endpoint::{Availability, Endpoint};
 use self::health::{Change, Health};
 use self::policy::{Candidate, Chance};
@@ -146,6 +149,7 @@ impl UpstreamGroup {
             resolve,
             announce,
             tls: tls_settings,
+            name: _,
         } = config;
         if configs.len() == 1 {
             // With one endpoint, taking it out would fail every request.
@@ -203,6 +207,26 @@ impl UpstreamGroup {
             && let Some(counters) = self.counters(EndpointId(0))
         {
             counters.change_queued(before, queued);
+        }
+    }
+
+    /// Lets an operator's settings apply, which the workers share: one for each endpoint, in their order.
+    /// This is worker number `worker`.
+    pub fn operate_by(&self, controls: Vec<Option<Arc<EndpointControl>>>, worker: usize) {
+        for (endpoint, shared) in self.endpoints.iter().zip(controls) {
+            let Some(shared) = shared else { continue };
+            // It is called once, before the group is used.
+            let _ = endpoint.control.set(WorkerControl { shared, worker });
+            endpoint.publish();
+        }
+    }
+
+    /// An operator has set something: requests that wait may go on, or fail. Call
+    /// [`UpstreamGroup::take_woken`] after this.
+    pub fn reconsider(&self, now: Time) {
+        if self.waiting() > 0 {
+            // If no endpoint can be used, all waiters are woken to fail.
+            self.wake(self.places(now).unwrap_or(usize::MAX));
         }
     }
 
@@ -280,7 +304,7 @@ impl UpstreamGroup {
     /// The state of an endpoint; `None` if the id is not of this group.
     pub fn status(&self, endpoint: EndpointId, now: Time) -> Option<EndpointStatus> {
         let endpoint = self.endpoint(endpoint)?;
-        let is_up = endpoint.health.get().is_up();
+        let is_up = endpoint.is_up();
         let weight_permille = if is_up { endpoint.weight(self.slow_start, now) } else { 0 };
         Some(EndpointStatus { is_up, in_flight: endpoint.in_flight.get(), weight_permille })
     }
@@ -335,7 +359,7 @@ impl UpstreamGroup {
     pub fn end(&self, endpoint: EndpointId, verdict: HealthVerdict, now: Time) {
         let Some(entry) = self.endpoint(endpoint) else { return };
         debug_assert!(entry.in_flight.get() > 0, "{endpoint:?} was ended more often than picked");
-        entry.in_flight.set(entry.in_flight.get().saturating_sub(1));
+        entry.count(false);
         if let Some(counters) = self.counters(endpoint) {
             counters.end();
         }
@@ -445,13 +469,14 @@ impl UpstreamGroup {
 
     fn begin(&self, id: EndpointId, now: Time) -> Pick {
         let Some(endpoint) = self.endpoint(id) else { return Pick::Down };
-        endpoint.in_flight.set(endpoint.in_flight.get() + 1);
+        endpoint.count(true);
         let mut health = endpoint.health.get();
         health.begin(&self.passive, now);
         endpoint.health.set(health);
         if let Some(counters) = self.counters(id) {
             counters.begin();
         }
+        endpoint.publish();
         if !health.is_up() && self.waiting() > 0 {
             // The end of a back-off wakes no waiter by itself. If this request was woken, it was
             // for another slot, which is still free.
@@ -476,6 +501,7 @@ impl UpstreamGroup {
         {
             counters.set_up(health.is_up());
         }
+        endpoint.publish();
         if let Some(change) = change {
             report(endpoint, change);
         }

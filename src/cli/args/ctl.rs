@@ -36,4 +36,39 @@ pub enum CtlCommand {
     },
     /// Have the files of logs reopened, as SIGUSR1 does
     RotateLogs,
+    /// List the endpoints of upstream groups: their health, what is set for them, requests in flight
+    Endpoints,
+    /// Let an endpoint take no further requests; those in progress go on
+    Drain {
+        /// GROUP/ADDRESS as `xps ctl endpoints` shows it, or ADDRESS alone for all groups that have it
+        #[arg(value_name = "GROUP/ADDRESS")]
+        endpoint: String,
+    },
+    /// Let an endpoint take requests, whatever health checks and failed requests say
+    Up {
+        /// GROUP/ADDRESS as `xps ctl endpoints` shows it, or ADDRESS alone for all groups that have it
+        #[arg(value_name = "GROUP/ADDRESS")]
+        endpoint: String,
+    },
+    /// Let an endpoint take no requests, as if its health checks failed
+    Down {
+        /// GROUP/ADDRESS as `xps ctl endpoints` shows it, or ADDRESS alone for all groups that have it
+        #[arg(value_name = "GROUP/ADDRESS")]
+        endpoint: String,
+    },
+    /// Take back what was set for an endpoint: its health and its weight in the file decide again
+    Auto {
+        /// GROUP/ADDRESS as `xps ctl endpoints` shows it, or ADDRESS alone for all groups that have it
+        #[arg(value_name = "GROUP/ADDRESS")]
+        endpoint: String,
+    },
+    /// Set the weight of an endpoint; 0: it takes only requests whose cookie names it
+    Weight {
+        /// GROUP/ADDRESS as `xps ctl endpoints` shows it, or ADDRESS alone for all groups that have it
+        #[arg(value_name = "GROUP/ADDRESS")]
+        endpoint: String,
+        /// The weight
+        #[arg(value_name = "N", value_parser = clap::value_parser!(u32).range(0..=65_535))]
+        weight: u32,
+    },
 }

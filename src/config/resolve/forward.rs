@@ -104,6 +104,8 @@ impl Resolver<'_> {
             })
         });
         Ok(GroupConfig {
+            // The caller knows where it is.
+            name: String::new(),
             endpoints: endpoints.collect::<Result<_, ResolveError>>()?,
             policy: match options.load_balancing {
                 LoadBalancing::RoundRobin | LoadBalancing::WeightedRoundRobin => Policy::RoundRobin,

@@ -5,10 +5,12 @@ use serde_json::{Value, json};
 use super::changes::{self, Change};
 use super::{Phase, Server, ServerHooks};
 use crate::config::{ServerConfig, file};
+use crate::core::supervised::Message;
 use crate::driver::probe::Selection;
 use crate::driver::{Address, signals, unix_seconds};
-use crate::session::control::{Command, Reply};
+use crate::session::control::{Command, EndpointChange, Reply};
 use crate::telemetry;
+use crate::upstream::group::{NamedEndpoint, OperatorState};
 
 /// The reloads so far.
 #[derive(Debug, Default)]
@@ -53,6 +55,8 @@ impl Server {
                 }
                 Err(error) => refused(&error.to_string()),
             },
+            Command::Endpoints => Reply::Done(json!({ "endpoints": self.endpoints() }).to_string()),
+            Command::SetEndpoint(name, change) => self.set_endpoint(&name, change),
             Command::RotateLogs => {
                 signals::request_reopening();
                 Reply::Done(json!({}).to_string())
@@ -104,8 +108,65 @@ impl Server {
             "listeners": listeners.chain(operator).map(shown).collect::<Vec<_>>(),
             "log_level": telemetry::filter(),
             "reloads": { "done": self.reloads.done, "refused": self.reloads.refused },
+            "differs": self.endpoint_controls.iter().filter(|it| it.differs()).map(|it| self.endpoint(it)).collect::<Vec<_>>(),
             "last_reload": self.reloads.last.as_ref().map(Reload::json),
         })
+    }
+
+    fn endpoints(&self) -> Vec<Value> {
+        self.endpoint_controls.iter().map(|endpoint| self.endpoint(endpoint)).collect()
+    }
+
+    fn endpoint(&self, endpoint: &NamedEndpoint) -> Value {
+        let NamedEndpoint { group, address, weight, is_backup, control } = endpoint;
+        let health = match control.workers_down() {
+            0 => "up",
+            down if down < self.workers.len() => "down for some workers",
+            _ => "down",
+        };
+        json!({
+            "name": endpoint.name(),
+            "group": &**group,
+            "address": address,
+            "health": health,
+            "set": control.state().name(),
+            "weight": control.weight().unwrap_or(*weight),
+            "weight_in_file": weight,
+            "is_backup": is_backup,
+            "in_flight": control.in_flight(),
+            "differs": endpoint.differs(),
+        })
+    }
+
+    fn set_endpoint(&self, name: &str, change: EndpointChange) -> Reply {
+        let mut found = self.endpoint_controls.named(name).peekable();
+        if found.peek().is_none() {
+            let known: Vec<String> = self.endpoint_controls.iter().map(NamedEndpoint::name).collect();
+            let known = if known.is_empty() { "there are none".to_owned() } else { known.join(", ") };
+            return refused(&format!("there is no endpoint `{name}`; the endpoints: {known}"));
+        }
+        let mut changed = Vec::new();
+        for endpoint in found {
+            match change {
+                EndpointChange::State(state) => {
+                    endpoint.control.set_state(state);
+                    if state == OperatorState::Auto {
+                        endpoint.control.set_weight(None);
+                    }
+                }
+                EndpointChange::Weight(weight) => endpoint.control.set_weight(Some(weight)),
+            }
+            let (name, state) = (endpoint.name(), endpoint.control.state().name());
+            tracing::info!(
+                endpoint = name,
+                state,
+                weight = endpoint.control.weight(),
+                "an operator has set an endpoint"
+            );
+            changed.push(self.endpoint(endpoint));
+        }
+        self.workers.iter().for_each(|worker| worker.tell(Message::Reconsider));
+        Reply::Done(json!({ "endpoints": changed }).to_string())
     }
 
     fn limits(&self) -> Value {

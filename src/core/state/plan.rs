@@ -63,6 +63,16 @@ impl Core {
         self.upstream_pool.close_stranded();
     }
 
+    /// An operator has set something of the endpoints of these groups: requests that wait for one go on.
+    pub fn reconsider_upstreams(&mut self, groups: &[Rc<UpstreamGroup>], now: Time) {
+        for group in groups {
+            group.reconsider(now);
+            while let Some(waiter) = group.take_woken() {
+                self.resume(waiter);
+            }
+        }
+    }
+
     /// Serves these folders, each opened from its path just before.
     pub fn keep_root_paths(&mut self, root_paths: Vec<(RootPath, Arc<Root>)>, now: Time) {
         self.store.keep_root_paths(root_paths, now);

@@ -32,6 +32,8 @@ pub struct GroupConfig {
     pub announce: Option<ProxyVersion>,
     /// TLS of the endpoints whose address is over TLS.
     pub tls: ClientSettings,
+    /// Its name for operators. Groups of the same name share what an operator sets.
+    pub name: String,
 }
 
 impl GroupConfig {

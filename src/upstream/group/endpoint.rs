@@ -1,10 +1,11 @@
 //! One endpoint of a group: its upstream, its load and its health.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use super::config::{EndpointConfig, SlowStart};
+use super::control::{OperatorState, WorkerControl};
 use super::hash;
 use super::health::Health;
 use crate::driver::Time;
@@ -24,6 +25,8 @@ pub(super) struct Endpoint {
     pub(super) health: Cell<Health>,
     /// Credit of the round robin: how overdue its turn is. Used by the policy only.
     pub(super) credit: Cell<i64>,
+    /// What an operator sets; not set in groups of which no operator knows.
+    pub(super) control: OnceCell<WorkerControl>,
     weight: u32,
     connections_max: usize,
 }
@@ -55,18 +58,60 @@ impl Endpoint {
             in_flight: Cell::new(0),
             health: Cell::new(Health::new()),
             credit: Cell::new(0),
+            control: OnceCell::new(),
             weight: config.weight,
             connections_max: config.connections_max,
         }
     }
 
-    /// Whether it has weight 0: it takes only requests whose cookie names it.
-    pub(super) const fn is_draining(&self) -> bool {
-        self.weight == 0
+    /// What an operator has set for it.
+    fn operator_state(&self) -> OperatorState {
+        self.control.get().map_or(OperatorState::Auto, |control| control.shared.state())
+    }
+
+    /// The weight that an operator has set, or the configured one.
+    fn base_weight(&self) -> u32 {
+        self.control.get().and_then(|control| control.shared.weight()).unwrap_or(self.weight)
+    }
+
+    /// Whether it has weight 0, so that it takes only requests whose cookie names it, or an operator lets it
+    /// take none.
+    pub(super) fn is_draining(&self) -> bool {
+        self.base_weight() == 0 || self.operator_state().excludes()
+    }
+
+    /// Whether it takes requests without restriction.
+    pub(super) fn is_up(&self) -> bool {
+        match self.operator_state() {
+            OperatorState::Auto => self.health.get().is_up(),
+            OperatorState::Up => true,
+            OperatorState::Down | OperatorState::Drain => false,
+        }
+    }
+
+    /// Counts a request that begins or ends.
+    pub(super) fn count(&self, begins: bool) {
+        let in_flight = self.in_flight.get();
+        self.in_flight.set(if begins { in_flight + 1 } else { in_flight.saturating_sub(1) });
+        if let Some(control) = self.control.get() {
+            control.count(begins);
+        }
+    }
+
+    /// Says to operators whether this worker finds it up.
+    pub(super) fn publish(&self) {
+        if let Some(control) = self.control.get() {
+            control.publish(self.health.get().is_up());
+        }
     }
 
     pub(super) fn availability(&self, now: Time) -> Availability {
-        if !self.health.get().is_usable(now) {
+        let is_usable = match self.operator_state() {
+            OperatorState::Auto => self.health.get().is_usable(now),
+            OperatorState::Up => true,
+            OperatorState::Down | OperatorState::Drain => false,
+        };
+        if !is_usable {
             Availability::Down
         } else if self.places() == 0 {
             Availability::Full
@@ -77,7 +122,7 @@ impl Endpoint {
 
     /// Number of free slots; at most one if the next request would be its trial.
     pub(super) fn places(&self) -> usize {
-        if self.health.get().is_up() { self.room() } else { self.room().min(1) }
+        if self.is_up() { self.room() } else { self.room().min(1) }
     }
 
     /// Number of further requests below its connection limit, whether it is up or not.
@@ -96,9 +141,18 @@ impl Endpoint {
 
     /// Its effective weight, in thousandths.
     pub(super) fn weight(&self, slow_start: SlowStart, now: Time) -> u64 {
-        u64::from(self.weight) * self.health.get().share(slow_start, now)
+        let share = match self.operator_state() {
+            OperatorState::Up => WHOLE_SHARE,
+            OperatorState::Auto | OperatorState::Down | OperatorState::Drain => {
+                self.health.get().share(slow_start, now)
+            }
+        };
+        u64::from(self.base_weight()) * share
     }
 }
+
+/// All of its weight, in thousandths.
+const WHOLE_SHARE: u64 = 1000;
 
 /// Makes tags differ from the seeds of the same endpoints.
 const TAG_SALT: u64 = 0x7461_675f_7374_6963;

@@ -15,6 +15,7 @@ mod leaks;
 mod load;
 mod metrics;
 mod names;
+mod operated;
 mod profile;
 mod proxied;
 mod queue;

@@ -9,9 +9,10 @@ use std::sync::Arc;
 use super::{AllowedMethods, Answer, Handler, ResponseBuilder};
 use crate::buffer::Chunk;
 use crate::http::{ErrorResponse, Method, Status, path};
-use crate::session::control::{Command, Control, Reply};
+use crate::session::control::{Command, Control, EndpointChange, Reply};
 use crate::session::http::response::{Body, Response};
 use crate::session::http::stream::ResponseEncoder;
+use crate::upstream::group::OperatorState;
 
 /// Answers on the listeners of the operators' worker.
 #[derive(Debug)]
@@ -109,11 +110,35 @@ fn command(path: &[u8], is_reading: bool, query: &str) -> Result<Option<Command>
             let filter = parameter(query, "filter").ok_or(ErrorResponse::bad_request("the query has no `filter`"))?;
             Ok(Some(Command::SetLogLevel(filter)))
         }
+        b"endpoints" => reads(Command::Endpoints),
+        b"endpoint" if is_reading => Err(ONLY_POST),
+        b"endpoint" => set_endpoint(query).map(Some),
         b"reload" => changes(Command::Reload),
         b"rotate-logs" => changes(Command::RotateLogs),
         _ => Ok(None),
     }
 }
+
+/// The change of an endpoint: `name`, and `set` to a state, or to `weight` with the parameter `weight`.
+fn set_endpoint(query: &str) -> Result<Command, ErrorResponse> {
+    let name = parameter(query, "name").ok_or(ErrorResponse::bad_request("the query has no `name`"))?;
+    let change = match parameter(query, "set").as_deref() {
+        Some("auto") => EndpointChange::State(OperatorState::Auto),
+        Some("up") => EndpointChange::State(OperatorState::Up),
+        Some("down") => EndpointChange::State(OperatorState::Down),
+        Some("drain") => EndpointChange::State(OperatorState::Drain),
+        Some("weight") => {
+            let weight = parameter(query, "weight").and_then(|weight| weight.parse().ok());
+            let weight = weight.filter(|weight| *weight <= WEIGHT_MAX);
+            EndpointChange::Weight(weight.ok_or(ErrorResponse::bad_request("`weight` is a number from 0 to 65535"))?)
+        }
+        Some(_) | None => return Err(ErrorResponse::bad_request("`set` is auto, up, down, drain or weight")),
+    };
+    Ok(Command::SetEndpoint(name, change))
+}
+
+/// The largest weight that a configuration can have.
+const WEIGHT_MAX: u32 = 65_535;
 
 const ONLY_GET: ErrorResponse = ErrorResponse::new(Status::METHOD_NOT_ALLOWED, "this changes nothing: use GET");
 const ONLY_POST: ErrorResponse = ErrorResponse::new(Status::METHOD_NOT_ALLOWED, "this is a command: use POST");
@@ -154,5 +179,14 @@ mod tests {
             assert!(command("log-level", false, query).is_err(), "{query}");
         }
         assert_eq!(command("nothing", true, ""), Ok(None));
+        let set = |query| super::command(b"endpoint", false, query);
+        let name = || "*/a/h:1".to_owned();
+        let drain = EndpointChange::State(OperatorState::Drain);
+        assert_eq!(set("name=*/a/h:1&set=drain"), Ok(Some(Command::SetEndpoint(name(), drain))));
+        let weight = EndpointChange::Weight(65_535);
+        assert_eq!(set("name=*%2Fa%2Fh%3A1&set=weight&weight=65535"), Ok(Some(Command::SetEndpoint(name(), weight))));
+        for query in ["set=up", "name=a", "name=a&set=x", "name=a&set=weight", "name=a&set=weight&weight=65536"] {
+            assert!(set(query).is_err(), "{query}");
+        }
     }
 }
