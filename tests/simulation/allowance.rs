@@ -43,6 +43,9 @@ pub enum Allowance {
     GivenUp,
     /// The client has asked for more at a time than it may: any of it may be refused.
     FilledUp,
+    /// A tunnel that has ended both ways counts until what it has for its upstream is there: another stream may be refused
+    /// meanwhile.
+    TunnelCounts,
     /// A tunnel is none of the requests that may be asked again, nor one whose end shows that it was cut.
     Tunnel,
     /// The client broke before there was a connection to its upstream: what it had sent has nowhere to go.

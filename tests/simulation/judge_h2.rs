@@ -52,6 +52,7 @@ pub fn judge_client(
         world_fails,
         is_hurried: Allowance::Hurried.if_so(scenario.stop != Stop::WhenDone),
         has_given_up: Allowance::GivenUp.if_so(record.streams.iter().any(|stream| stream.gave_up))
+            || Allowance::TunnelCounts.if_so(record.streams.iter().any(|stream| stream.is_tunnel))
             || Allowance::FilledUp.if_so(record.abuse.is_some_and(Abuse::may_refuse)),
     };
     judge_goaway(record, excuses.is_hurried)?;
@@ -100,7 +101,7 @@ pub fn judge_client(
 fn judge_abuse(record: &Record) -> Result<(), String> {
     let Some(abuse) = record.abuse else { return Ok(()) };
     let code = record.goaway.map(|(_, code)| code);
-    if let Some(expected) = abuse.end().filter(|expected| code != Some(*expected)) {
+    if let Some(expected) = record.must_end.filter(|expected| code != Some(*expected)) {
         return Err(format!("{abuse:?}, and the server went away with {code:?} instead of {expected}"));
     }
     // Once it is going away, it need not look at all streams any more.
@@ -115,7 +116,7 @@ fn judge_goaway(record: &Record, is_hurried: bool) -> Result<(), String> {
     match record.goaway {
         None | Some((_, frame::NO_ERROR)) => Ok(()),
         Some((_, frame::ENHANCE_YOUR_CALM)) if is_hurried => Ok(()),
-        Some((_, code)) if record.abuse.and_then(Abuse::may_end) == Some(code) => Ok(()),
+        Some((_, code)) if record.abuse.is_some_and(|abuse| abuse.may_end(code)) => Ok(()),
         Some((last, code)) => Err(format!("the server goes away with code {code}, after stream {last}")),
     }
 }

@@ -651,6 +651,9 @@ impl Converse for H2Client {
         let later = self.open_windows(&mut out, rng);
         self.send_bodies(&mut out, rng);
         let mut steps = self.sending(out);
+        if let (Updates::Late(rest), false) = (self.habit.updates, later.is_empty()) {
+            steps.extend([Step::Stall(rest), Step::Send(later)]);
+        }
         if let Some((after, abuse)) = self.habit.abuse
             && (after <= self.moves && self.state == State::Open && self.log.borrow().goaway.is_none())
             && let Some(bytes) = self.misbehave(abuse, rng)
@@ -659,14 +662,12 @@ impl Converse for H2Client {
             let mut record = self.log.borrow_mut();
             record.abuse = Some(abuse);
             record.counts.abuses += 1;
-            if abuse.end().is_some() {
+            record.must_end = abuse.end().filter(|_| !(abuse.is_by_rate() && self.habit.is_slow));
+            if record.must_end.is_some() {
                 self.state = State::Doomed;
             }
             // At once: some of it is counted by the second.
             steps.push(Step::Send(bytes));
-        }
-        if let (Updates::Late(rest), false) = (self.habit.updates, later.is_empty()) {
-            steps.extend([Step::Stall(rest), Step::Send(later)]);
         }
         if steps.is_empty() && taken == 0 {
             let leaves = self.is_finished() && (!self.habit.stays || self.is_dismissed());

@@ -38,6 +38,8 @@ pub struct Habit {
     pub rude: Option<(usize, Rude)>,
     /// What it should not do, after so many moves.
     pub abuse: Option<(usize, Abuse)>,
+    /// What it sends takes so long to arrive that it may be no flood.
+    pub is_slow: bool,
     /// How often it still does some things, so that it stays below what the server takes for an attack.
     pub budget: Budget,
 }
@@ -112,6 +114,7 @@ impl Habit {
             says_goaway: false,
             rude: None,
             abuse: None,
+            is_slow: false,
             budget: Budget {
                 resets: 0,
                 pings: 0,
@@ -205,6 +208,7 @@ impl Habit {
             says_goaway: rng.below(3) == 0,
             rude: rudeness.map(|rude| (rng.below(40) as usize, rude)),
             abuse: None,
+            is_slow: false,
             budget: Budget {
                 resets: if mood == Mood::Any { times(rng, 8) } else { 0 },
                 pings: times(rng, 20),

@@ -19,7 +19,7 @@ mod static_table;
 use std::rc::Rc;
 use std::time::Duration;
 
-use xps::internals::driver::sim::{Rng, Step};
+use xps::internals::driver::sim::{Chance, Rng, Step};
 use xps::internals::session::Http2Limits;
 
 use self::client::H2Client;
@@ -159,6 +159,11 @@ impl Scenario {
         if does_more {
             self.limits.http.http2 = limits(more);
         }
+        let never = Chance::NEVER;
+        let faults = &self.faults;
+        let is_slow = (faults.short_reads, faults.short_writes) != (never, never)
+            || (faults.slow_peers, faults.stalled_peers) != (never, never)
+            || faults.socket_buffer_bytes < 32 << 10;
         // Who does not know how many streams there may be could have too many.
         let is_narrow = self.limits.http.http2.streams_max < 100;
         let mut clients = std::mem::take(&mut self.clients);
@@ -174,7 +179,8 @@ impl Scenario {
             if is_taken && !is_plain {
                 let service = service(number as u8, &client.service, (mood, does_more), rng);
                 let more = does_more.then_some(&mut *more);
-                *client = converted(service, client, (mood, self.stop), (is_sound, may_stay, is_narrow), rng, more);
+                *client =
+                    converted(service, client, (mood, self.stop), (is_sound, may_stay, is_narrow, is_slow), rng, more);
             }
         }
         self.clients = clients;
@@ -229,7 +235,7 @@ fn converted(
     service: Service,
     client: &Client,
     (mood, stop): (Mood, Stop),
-    (is_sound, may_stay, is_narrow): (bool, bool, bool),
+    (is_sound, may_stay, is_narrow, is_slow): (bool, bool, bool, bool),
     rng: &mut Rng,
     more: Option<&mut Rng>,
 ) -> Client {
@@ -239,7 +245,7 @@ fn converted(
         _ => Vec::new(),
     };
     let habit = Habit::draw(mood, stop, may_stay, &calls, rng);
-    let habit = Habit { waits_for_settings: habit.waits_for_settings || is_narrow, ..habit };
+    let habit = Habit { waits_for_settings: habit.waits_for_settings || is_narrow, is_slow, ..habit };
     let habit = match more {
         Some(more) => habit.draw_more(mood, stop, more),
         None => habit,

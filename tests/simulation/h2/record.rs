@@ -19,6 +19,8 @@ pub struct Record {
     pub extras: Vec<Extra>,
     /// What it should not have done, and has.
     pub abuse: Option<Abuse>,
+    /// The code with which the server has to end the connection for it.
+    pub must_end: Option<u32>,
     /// The last that the server said: its last stream, and the code.
     pub goaway: Option<(u32, u32)>,
     pub counts: Counts,
@@ -78,7 +80,7 @@ pub struct Extra {
     pub must: Option<u32>,
     pub resets: Vec<u32>,
     pub has_ended: bool,
-    /// The server has said that it will not be looked at.
+    /// The server has said that it will not be looked at, or the client has reset it.
     pub is_gone: bool,
 }
 

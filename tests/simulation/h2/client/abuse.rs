@@ -165,10 +165,16 @@ impl Abuse {
         })
     }
 
-    /// A code with which it may end the connection, and need not.
-    pub fn may_end(self) -> Option<u32> {
-        // As far as the server has granted more meanwhile, it was not beyond.
-        if self == BodyBeyondWindow { Some(frame::FLOW_CONTROL_ERROR) } else { self.end() }
+    /// Whether it may end the connection with this code.
+    pub fn may_end(self, code: u32) -> bool {
+        // As far as the server has granted more meanwhile, it was not beyond. What comes in many pieces is many errors.
+        let is_beyond = matches!(code, frame::FLOW_CONTROL_ERROR | frame::ENHANCE_YOUR_CALM);
+        self.end() == Some(code) || (self == BodyBeyondWindow && is_beyond)
+    }
+
+    /// Whether it is too much only within a second.
+    pub fn is_by_rate(self) -> bool {
+        matches!(self, PingFlood | SettingsFlood | EmptyDataFlood | RapidReset)
     }
 
     /// Whether streams that have nothing to do with it may be refused.
@@ -260,6 +266,7 @@ impl H2Client {
                     let id = self.begin(out, Spare::Get, frame::END_STREAM, None, rng);
                     self.allow(frame::REFUSED_STREAM);
                     frame::push_number(out, frame::RST_STREAM, id, frame::CANCEL);
+                    self.log.borrow_mut().extras.last_mut().into_iter().for_each(|extra| extra.is_gone = true);
                 }
             }
             Continuations => {
@@ -315,6 +322,8 @@ impl H2Client {
             ShortPing => frame::push(out, frame::PING, 0, 0, &[0; 7]),
             WindowOverflow => {
                 (0..2).for_each(|_| frame::push_number(out, frame::WINDOW_UPDATE, 0, WINDOW_MAX as u32));
+                // The first may not be too much, and be used before the second has come.
+                self.window += WINDOW_MAX;
             }
             ZeroIncrement => frame::push_number(out, frame::WINDOW_UPDATE, 0, 0),
             BadBlock => {
