@@ -44,9 +44,9 @@ impl Core {
         if let Some(session) = self.upstream_pool.unheeded().map(|owner| owner.session).find(is_left_asleep) {
             return Err(Violation::NotWoken(session));
         }
+        waiters.extend(self.upstream_pool.waiting_for_memory());
         let slots_and_waiters = slots.iter().map(|(key, _)| *key).chain(waiters.iter().map(|waiter| waiter.session));
         let mut in_flight: Vec<SessionKey> = slots_and_waiters.collect();
-        waiters.extend(self.upstream_pool.waiting_for_memory());
         in_flight.sort_unstable();
         slots.sort_unstable();
         waiters.sort_unstable();
