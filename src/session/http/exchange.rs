@@ -137,7 +137,7 @@ impl Record {
     /// Notes how the request was forwarded.
     pub(crate) fn note_forwarded(&mut self, forwarded: Forwarded) {
         if let Some(facts) = self.facts() {
-            facts.forwarded = Some(forwarded);
+            facts.forwarded = Some(Box::new(forwarded));
         }
     }
 

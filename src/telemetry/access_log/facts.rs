@@ -225,8 +225,8 @@ pub struct Facts {
     pub cache: Option<CacheState>,
     /// The server has refused the request before its handler saw it.
     pub is_refused: bool,
-    /// For a request that was forwarded, or was to be.
-    pub forwarded: Option<Forwarded>,
+    /// For a request that was forwarded, or was to be. Boxed, since others are more frequent and have none.
+    pub forwarded: Option<Box<Forwarded>>,
 }
 
 /// What is known of a request that was forwarded, or was to be.
