@@ -12,7 +12,7 @@ use xps::internals::http::{
     AcceptEncoding, Coding, DateLine, HeadBuilder, HeadEncoder, HeadEnd, ResponseFraming, Status, Version, path,
 };
 use xps::internals::telemetry::access_log::{
-    AccessFormat, AccessLogConfig, AccessLogOutput, AccessLogs, ExchangeEnd, Termination,
+    AccessFormat, AccessLogConfig, AccessLogOutput, AccessLogs, ExchangeEnd, Sample, Termination,
 };
 
 /// What the load generator `wrk` sends.
@@ -87,7 +87,9 @@ fn access_log_lines(criterion: &mut Criterion) {
         let Ok(Parsed::Complete { head, .. }) = parse(bytes, &limits) else { panic!("a request") };
         for format in [AccessFormat::Combined, AccessFormat::Json] {
             let output = AccessLogOutput::File("/dev/null".into());
-            let log = AccessLogs::default().open(&AccessLogConfig { output, format }).expect("it can be written");
+            let log = AccessLogs::default()
+                .open(&AccessLogConfig { output, format: format.into(), sample: Sample::ALL })
+                .expect("it can be written");
             group.bench_function(format!("{format:?} {name}"), |bencher| {
                 bencher.iter(|| {
                     let entry = log.begin(peer, None, black_box(&head), 784_111_777);

@@ -21,7 +21,7 @@ use crate::driver::{SymlinkPolicy, limits};
 use crate::file::compress::Compression;
 use crate::http::Status;
 use crate::session::{CloseReason, Naming, SessionEnd};
-use crate::telemetry::access_log::{AccessFormat, AccessLogConfig, AccessLogOutput};
+use crate::telemetry::access_log::{AccessFormat, AccessLogConfig, AccessLogOutput, Sample};
 use crate::upstream::{ConnectPolicy, GroupConfig};
 
 /// `xps proxy`.
@@ -79,7 +79,7 @@ fn access_log(wanted: &str, format: AccessFormat) -> Result<Option<AccessLogConf
         "-" => AccessLogOutput::Stdout,
         path => AccessLogOutput::of_path(absolute(Path::new(path))?),
     };
-    Ok(Some(AccessLogConfig { output, format }))
+    Ok(Some(AccessLogConfig { output, format: format.into(), sample: Sample::ALL }))
 }
 
 /// A path that stays the same when the current folder changes.

@@ -13,8 +13,8 @@ pub use self::tls::storage_of_process;
 
 use self::forward::connect_policy;
 use super::file::{
-    AccessTarget, Admin, ErrorStatus, File, FileOptions, Handler, Hostname, Hsts, HttpsRedirect, ListenTarget,
-    Listener, Origin, Protocol, Route, RouteKind, Server, Symlinks, Unlisted,
+    AccessLog, AccessTarget, Admin, ErrorStatus, File, FileOptions, Handler, Hostname, Hsts, HttpsRedirect,
+    ListenTarget, Listener, Origin, Protocol, Route, RouteKind, Server, Symlinks, Unlisted,
 };
 use super::{
     FileRouteConfig, HTTP_PROTOCOLS, HandlerConfig, Limits, ListenAddress, ListenerConfig, NameRouteConfig,
@@ -26,7 +26,7 @@ use crate::http::forward::BadRule;
 use crate::http::redirect::RedirectTemplate;
 use crate::http::{Scheme, Status};
 use crate::limit::{Access, AdmissionConfig, Network, RateConfig};
-use crate::telemetry::access_log::{AccessFormat, AccessLogConfig, AccessLogOutput};
+use crate::telemetry::access_log::{AccessFormat, AccessLogConfig, AccessLogOutput, LineFormat, Sample};
 use crate::upstream::GroupConfig;
 
 /// Why a valid configuration file cannot be used in its folder.
@@ -205,9 +205,8 @@ impl Resolver<'_> {
                     name: route.name.as_ref().map(|name| name.0.clone()),
                 });
             }
-            let log_target = server.access_log.as_ref().unwrap_or(&file.access_log);
-            let format = server.access_format.unwrap_or(file.access_format);
-            let access_log = self.access_log(log_target, format.into());
+            let log = server.access_log.as_ref().unwrap_or(&file.access_log);
+            let access_log = self.access_log(log, server.access_format.unwrap_or(file.access_format));
             hosts.push(VirtualHostConfig { names: names.collect(), access: access(server), access_log, routes });
         }
         // Responses where no route matches are of no server, so they have it if all servers do.
@@ -237,13 +236,16 @@ impl Resolver<'_> {
         }
     }
 
-    fn access_log(self, target: &AccessTarget, format: AccessFormat) -> Option<AccessLogConfig> {
-        let output = match target {
+    /// `default`: the format, if the log names none.
+    fn access_log(self, log: &AccessLog, default: super::file::AccessFormat) -> Option<AccessLogConfig> {
+        let output = match &log.path {
             AccessTarget::Off => return None,
             AccessTarget::Stdout => AccessLogOutput::Stdout,
             AccessTarget::File(path) => AccessLogOutput::of_path(self.folder.join(path)),
         };
-        Some(AccessLogConfig { output, format })
+        let default = || LineFormat::from(AccessFormat::from(default));
+        let format = log.format.as_ref().map_or_else(default, |format| format.0.clone());
+        Some(AccessLogConfig { output, format, sample: Sample::new(log.sample) })
     }
 
     fn handler(

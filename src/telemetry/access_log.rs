@@ -5,6 +5,7 @@
 
 mod facts;
 mod line;
+mod template;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -14,7 +15,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use clap::ValueEnum;
 
 pub use self::facts::{CacheState, EndedAt, EndedBy, ExchangeEnd, Facts, FailureReason, Forwarded, Termination};
 use self::line::{RequestPart, give_back};
+pub use self::template::{BadTemplate, Template, VARIABLES};
 use super::line_writer::{self, Event, LineWriter, Output, remedy};
 use crate::driver::access::may_write;
 use crate::driver::{Peer, signals};
@@ -41,13 +43,59 @@ pub enum AccessFormat {
     Json,
 }
 
+/// What lines of an access log look like.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum LineFormat {
+    /// See [`AccessFormat::Combined`].
+    Combined,
+    /// See [`AccessFormat::Json`].
+    Json,
+    /// A format of the operator's own.
+    Template(Arc<Template>),
+}
+
+impl From<AccessFormat> for LineFormat {
+    fn from(format: AccessFormat) -> Self {
+        match format {
+            AccessFormat::Combined => Self::Combined,
+            AccessFormat::Json => Self::Json,
+        }
+    }
+}
+
+/// The share of requests that are logged, in millionths. Failed ones are logged in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Sample(u32);
+
+impl Sample {
+    const WHOLE: u32 = 1_000_000;
+
+    /// All requests.
+    pub const ALL: Self = Self(Self::WHOLE);
+
+    /// A share from 0 to 1.
+    pub fn new(share: f64) -> Self {
+        // What does not fit is cut off.
+        Self((share * f64::from(Self::WHOLE)).round() as u32)
+    }
+
+    /// Whether the request of this number, from 0, is logged. Those that are are spread evenly.
+    fn includes(self, number: u64) -> bool {
+        let (share, whole) = (u64::from(self.0.min(Self::WHOLE)), u64::from(Self::WHOLE));
+        let number = number % whole;
+        (number + 1) * share / whole > number * share / whole
+    }
+}
+
 /// Where an access log goes. Nothing is open yet: see [`AccessLogs`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct AccessLogConfig {
     /// The file.
     pub output: AccessLogOutput,
     /// The format of its lines.
-    pub format: AccessFormat,
+    pub format: LineFormat,
+    /// The share of requests that are logged.
+    pub sample: Sample,
 }
 
 /// The file of an access log.
@@ -127,7 +175,10 @@ pub struct AccessLog(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     writer: LineWriter,
-    format: AccessFormat,
+    format: LineFormat,
+    sample: Sample,
+    /// Number of requests so far, if not all are logged.
+    requests: AtomicU64,
 }
 
 /// A handle that does not keep the log open.
@@ -160,37 +211,57 @@ impl AccessLogEntry {
         self.request.set_request_id(id);
     }
 
-    /// Writes the entry.
+    /// Writes the entry, if it is in the sample.
     pub fn finish(self, end: &ExchangeEnd) {
         let Self { log, request, facts } = self;
-        let line = request.line(log.0.format, &facts, end);
+        let has_failed =
+            end.status >= 500 || facts.forwarded.as_ref().is_some_and(|forwarded| forwarded.reason.is_some());
+        if !log.0.is_sampled() && !has_failed {
+            return request.discard();
+        }
+        let line = request.line(&log.0.format, &facts, end);
         log.write(&line);
         give_back(line);
     }
 }
 
+impl Inner {
+    /// Whether the next request is in the sample.
+    fn is_sampled(&self) -> bool {
+        self.sample == Sample::ALL || self.sample.includes(self.requests.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
 impl AccessLog {
     fn open(config: &AccessLogConfig) -> io::Result<Self> {
-        let format = config.format;
+        let (format, sample) = (config.format.clone(), config.sample);
         match &config.output {
-            AccessLogOutput::Stdout => Self::new(duplicate(io::stdout().as_fd())?, "standard output", format),
-            AccessLogOutput::Stderr => Self::new(duplicate(io::stderr().as_fd())?, "standard error", format),
-            AccessLogOutput::File(path) => Self::new(Reopening::new(path)?, &path.display().to_string(), format),
+            AccessLogOutput::Stdout => Self::new(duplicate(io::stdout().as_fd())?, "standard output", format, sample),
+            AccessLogOutput::Stderr => Self::new(duplicate(io::stderr().as_fd())?, "standard error", format, sample),
+            AccessLogOutput::File(path) => {
+                Self::new(Reopening::new(path)?, &path.display().to_string(), format, sample)
+            }
         }
     }
 
-    fn new(output: impl Output, name: &str, format: AccessFormat) -> io::Result<Self> {
+    fn new(output: impl Output, name: &str, format: LineFormat, sample: Sample) -> io::Result<Self> {
         let name = name.to_owned();
         let report = Box::new(move |event: Event<'_>| {
             report(&name, &event);
             None
         });
-        Ok(Self(Arc::new(Inner { writer: LineWriter::start("xps-access-log", output, DELAY, report, &LOST)?, format })))
+        let writer = LineWriter::start("xps-access-log", output, DELAY, report, &LOST)?;
+        Ok(Self(Arc::new(Inner { writer, format, sample, requests: AtomicU64::new(0) })))
     }
 
     /// A handle that does not keep the log open.
     fn downgrade(&self) -> WeakAccessLog {
         WeakAccessLog(Arc::downgrade(&self.0))
+    }
+
+    /// Whether requests that have no id get one for their lines.
+    pub fn makes_request_ids(&self) -> bool {
+        matches!(&self.0.format, LineFormat::Template(template) if template.shows_request_id())
     }
 
     /// Begins an entry from the request head, whose bytes are not kept until the response ends.
@@ -202,7 +273,7 @@ impl AccessLog {
         head: &RequestHead<'_>,
         unix_seconds: u64,
     ) -> AccessLogEntry {
-        self.entry(RequestPart::new(self.0.format, peer, tls, head, unix_seconds))
+        self.entry(RequestPart::new(&self.0.format, peer, tls, head, unix_seconds))
     }
 
     /// Begins an entry for bytes that could not be parsed as a request.
@@ -213,7 +284,7 @@ impl AccessLog {
         error: ErrorResponse,
         unix_seconds: u64,
     ) -> AccessLogEntry {
-        self.entry(RequestPart::malformed(self.0.format, peer, tls, error, unix_seconds))
+        self.entry(RequestPart::malformed(&self.0.format, peer, tls, error, unix_seconds))
     }
 
     fn entry(&self, request: RequestPart) -> AccessLogEntry {
@@ -332,9 +403,22 @@ mod tests {
     }
 
     #[test]
+    fn a_sample_is_spread_evenly() {
+        for (share, expected) in [(1.0, 1000), (0.5, 500), (0.1, 100), (0.001, 1), (0.0, 0)] {
+            let sample = Sample::new(share);
+            for start in [0, 999_500, u64::MAX - 1_000_000] {
+                let logged: Vec<u64> = (start..start + 1000).filter(|number| sample.includes(*number)).collect();
+                assert!(logged.len().abs_diff(expected) <= 1, "{share}: {}", logged.len());
+                let gaps = || logged.windows(2).map(|pair| pair[1] - pair[0]);
+                assert!(gaps().min() >= gaps().max().map(|gap| gap - 1), "{share}");
+            }
+        }
+    }
+
+    #[test]
     fn lines_that_wait_for_a_stalled_disk_hold_bounded_memory() {
         let (resume, stalled) = std::sync::mpsc::channel();
-        let log = AccessLog::new(Stalled(stalled), "stalled", AccessFormat::Combined).unwrap();
+        let log = AccessLog::new(Stalled(stalled), "stalled", LineFormat::Combined, Sample::ALL).unwrap();
         let line = vec![b'x'; 16 << 10];
         let room = BYTES_WAITING_MAX / line.len();
         for _ in 0..2 * room {

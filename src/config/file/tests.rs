@@ -793,7 +793,7 @@ fn what_is_possible_is_read() {
     let http2 = crate::config::Http2Limits::default();
     let expected = crate::config::Http2Limits { stream_window: 1 << 20, overhead_bytes: 2 << 20, ..http2 };
     assert_eq!(limits.http.http2, expected);
-    assert_eq!(file.access_log, AccessTarget::Off);
+    assert_eq!(file.access_log, AccessLog { path: AccessTarget::Off, ..AccessLog::default() });
     let ListenTarget::Unix { path, mode } = &file.servers[1].listeners[0].target else { panic!("it is a path") };
     assert_eq!((path.to_str(), *mode), (Some("/run/xps.sock"), Some(FileMode(0o660))));
     let group = &file.servers[1].tcp.group;
@@ -844,5 +844,27 @@ mod random {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn an_access_log_has_a_format_and_a_sample() {
+    let text = |log: &str| format!(r#"{{ "access_log": {log}, "servers": [{{ "listeners": [{{ "port": 0 }}] }}] }}"#);
+    let file = parse(&text(r#"{ "path": "a.log", "format": "$host $status", "sample": 0.1 }"#)).unwrap();
+    let format = file.access_log.format.as_ref().map(LogFormat::to_string);
+    assert_eq!((format.as_deref(), file.access_log.sample), (Some("$host $status"), 0.1));
+    assert_eq!(file.access_log.path, AccessTarget::File("a.log".into()));
+    let file = parse(&text(r#"{ "path": "-" }"#)).unwrap();
+    assert_eq!(file.access_log, AccessLog::default(), "as with the text alone");
+    for (log, expected) in [
+        (r#"{ "path": "-", "format": "$host $stauts" }"#, "there is no variable `$stauts`; did you mean `$status`?"),
+        (r#"{ "path": "-", "format": "$nothing_alike" }"#, "there is no variable `$nothing_alike`"),
+        (r#"{ "path": "-", "format": "jsno" }"#, "write combined, json, or a template"),
+        (r#"{ "path": "-", "sample": 1.5 }"#, "`sample` must be from 0 to 1"),
+        (r#"{ "path": "-", "sampel": 1 }"#, "did you mean `sample`?"),
+        (r#"{ "format": "json" }"#, "missing key `path`"),
+    ] {
+        let problems = parse(&text(log)).unwrap_err();
+        assert!(problems[0].to_string().contains(expected), "{log}: {}", problems[0]);
     }
 }

@@ -39,7 +39,7 @@ pub(super) fn begin<'r>(
     router: &'r Router,
     head: &RequestHead<'_>,
     is_over_limit: bool,
-    cx: &Context<'_>,
+    cx: &mut Context<'_>,
 ) -> (Record, Result<&'r Rc<Route>, ErrorResponse>, Peer) {
     let client_address = cx.admission.client_address(cx.peer, head.fields.all_known(Known::XForwardedFor));
     let host = router.host_for(head);

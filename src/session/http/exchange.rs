@@ -12,7 +12,7 @@ pub mod planted_bug;
 use std::rc::Rc;
 
 use crate::driver::{Peer, Time};
-use crate::http::request_id::RequestId;
+use crate::http::request_id::{RequestId, request_id};
 use crate::http::{ErrorResponse, RequestHead, Status};
 use crate::session::{CloseReason, Context};
 use crate::telemetry::access_log::{
@@ -60,15 +60,17 @@ impl Record {
         log: Option<&AccessLog>,
         client_address: Peer,
         head: &RequestHead<'_>,
-        cx: &Context<'_>,
+        cx: &mut Context<'_>,
     ) -> Self {
         cx.counters.count_request(head.version);
-        Self::new(
-            cx.now,
-            log.map(|log| Box::new(log.begin(client_address, cx.tls.as_ref(), head, cx.unix_seconds))),
-            MethodClass::of(head.method),
-            cx,
-        )
+        let log_entry = log.map(|log| {
+            let mut entry = Box::new(log.begin(client_address, cx.tls.as_ref(), head, cx.unix_seconds));
+            if log.makes_request_ids() && request_id(head).is_none() {
+                entry.set_request_id(RequestId::new(cx.boundaries.nonce()).as_str());
+            }
+            entry
+        });
+        Self::new(cx.now, log_entry, MethodClass::of(head.method), cx)
     }
 
     /// Begins the exchange of a request without a valid head. `since`: when its head began, as far

@@ -8,7 +8,7 @@ use std::io::Write as _;
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use super::{AccessFormat, ExchangeEnd, Facts, Forwarded};
+use super::{ExchangeEnd, Facts, Forwarded, LineFormat};
 use crate::driver::Peer;
 use crate::http::date::HttpDate;
 use crate::http::error_page::escape_json;
@@ -94,7 +94,7 @@ pub(super) struct RequestPart {
 
 impl RequestPart {
     pub(super) fn new(
-        format: AccessFormat,
+        format: &LineFormat,
         peer: Peer,
         tls: Option<&Rc<ConnectionFacts>>,
         head: &RequestHead<'_>,
@@ -102,17 +102,21 @@ impl RequestPart {
     ) -> Self {
         let mut text = buffer();
         let after_at = match format {
-            AccessFormat::Combined => {
+            LineFormat::Combined => {
                 begin_combined(&mut text, peer, unix_seconds);
                 combined(&mut text, head)
             }
-            AccessFormat::Json => {
+            LineFormat::Json => {
                 begin_json(&mut text, peer, unix_seconds);
                 json(&mut text, head)
             }
+            LineFormat::Template(template) => {
+                template.begin(&mut text, peer, Some(head), unix_seconds);
+                text.len()
+            }
         };
         let id_at = text.len();
-        if format == AccessFormat::Json
+        if *format != LineFormat::Combined
             && let Some(id) = request_id(head)
         {
             text.extend_from_slice(id);
@@ -122,7 +126,7 @@ impl RequestPart {
 
     /// The parts for bytes that could not be parsed as a request.
     pub(super) fn malformed(
-        format: AccessFormat,
+        format: &LineFormat,
         peer: Peer,
         tls: Option<&Rc<ConnectionFacts>>,
         error: ErrorResponse,
@@ -131,19 +135,23 @@ impl RequestPart {
         let mut text = buffer();
         let after_at;
         match format {
-            AccessFormat::Combined => {
+            LineFormat::Combined => {
                 begin_combined(&mut text, peer, unix_seconds);
                 text.extend_from_slice(b"-\" ");
                 after_at = text.len();
                 text.extend_from_slice(b" \"-\" \"-\"");
             }
-            AccessFormat::Json => {
+            LineFormat::Json => {
                 begin_json(&mut text, peer, unix_seconds);
                 text.extend_from_slice(b"\"status\":");
                 after_at = text.len();
                 text.extend_from_slice(b",\"refused\":\"");
                 escape_json(error.reason, &mut text);
                 text.push(b'"');
+            }
+            LineFormat::Template(template) => {
+                template.begin(&mut text, peer, None, unix_seconds);
+                after_at = text.len();
             }
         }
         let id_at = text.len();
@@ -156,16 +164,21 @@ impl RequestPart {
         self.text.extend_from_slice(id.as_bytes());
     }
 
+    /// Ends it without a line.
+    pub(super) fn discard(self) {
+        give_back(self.text);
+    }
+
     /// The whole line. It is to be given back.
-    pub(super) fn line(self, format: AccessFormat, facts: &Facts, end: &ExchangeEnd) -> Vec<u8> {
+    pub(super) fn line(self, format: &LineFormat, facts: &Facts, end: &ExchangeEnd) -> Vec<u8> {
         let Self { text, after_at, id_at, tls } = self;
         let (head, id) = text.split_at(id_at);
         let (before, after) = head.split_at(after_at);
         let mut line = buffer();
-        line.extend_from_slice(before);
-        push_decimal(&mut line, u64::from(end.status));
         match format {
-            AccessFormat::Combined => {
+            LineFormat::Combined => {
+                line.extend_from_slice(before);
+                push_decimal(&mut line, u64::from(end.status));
                 line.push(b' ');
                 push_decimal(&mut line, end.body_bytes);
                 line.extend_from_slice(after);
@@ -179,7 +192,9 @@ impl RequestPart {
                 }
                 line.push(b'\n');
             }
-            AccessFormat::Json => {
+            LineFormat::Json => {
+                line.extend_from_slice(before);
+                push_decimal(&mut line, u64::from(end.status));
                 line.extend_from_slice(b",\"bytes\":");
                 push_decimal(&mut line, end.body_bytes);
                 push_number(&mut line, "duration_us", end.duration.as_micros() as u64);
@@ -193,6 +208,10 @@ impl RequestPart {
                 json_facts(&mut line, facts);
                 push_word(&mut line, "termination", end.termination.as_str().as_bytes());
                 line.extend_from_slice(b"}\n");
+            }
+            LineFormat::Template(template) => {
+                template.finish(&mut line, before, id, tls.as_deref(), facts, end);
+                line.push(b'\n');
             }
         }
         give_back(text);
@@ -218,7 +237,7 @@ fn begin_json(line: &mut Vec<u8>, peer: Peer, unix_seconds: u64) {
 }
 
 /// Writes a peer without its port.
-fn push_address(line: &mut Vec<u8>, peer: Peer) {
+pub(super) fn push_address(line: &mut Vec<u8>, peer: Peer) {
     match peer.ip() {
         Some(IpAddr::V4(address)) => {
             for (at, octet) in address.octets().into_iter().enumerate() {
@@ -240,18 +259,14 @@ fn push_address(line: &mut Vec<u8>, peer: Peer) {
 fn combined(line: &mut Vec<u8>, head: &RequestHead<'_>) -> usize {
     line.extend_from_slice(head.method.as_str().as_bytes());
     line.push(b' ');
-    for part in target_parts(&head.target) {
-        push_quoted(line, part);
-    }
+    push_target(line, &head.target);
     line.push(b' ');
     line.extend_from_slice(protocol(head.version).as_bytes());
     line.extend_from_slice(b"\" ");
     let after_at = line.len();
     for known in [Known::Referer, Known::UserAgent] {
         line.extend_from_slice(b" \"");
-        let (value, rest) = cut(head.fields.known(known).unwrap_or(b"-"), FIELD_BYTES_MAX);
-        push_quoted(line, value);
-        line.extend_from_slice(rest.as_bytes());
+        push_cut(line, head.fields.known(known).unwrap_or(b"-"));
         line.push(b'"');
     }
     after_at
@@ -280,7 +295,7 @@ fn json(line: &mut Vec<u8>, head: &RequestHead<'_>) -> usize {
 }
 
 /// The version as nginx logs it.
-const fn protocol(version: Version) -> &'static str {
+pub(super) const fn protocol(version: Version) -> &'static str {
     match version {
         Version::Http10 => "HTTP/1.0",
         Version::Http11 => "HTTP/1.1",
@@ -289,7 +304,7 @@ const fn protocol(version: Version) -> &'static str {
 }
 
 /// The trace id of a valid `traceparent` (W3C Trace Context, 3.2): 32 hexadecimal digits.
-fn trace_id<'b>(head: &RequestHead<'b>) -> Option<&'b [u8]> {
+pub(super) fn trace_id<'b>(head: &RequestHead<'b>) -> Option<&'b [u8]> {
     let value = head.fields.get("traceparent")?;
     let (start, more) = value.split_at_checked(55)?;
     let is_hexadecimal = |text: &[u8]| text.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
@@ -384,9 +399,7 @@ fn combined_tls(line: &mut Vec<u8>, tls: &ConnectionFacts) {
     let (name, protocol, subject) = (tls.server_name.as_deref(), tls.protocol.as_deref(), tls.client_subject());
     for text in [name.map(str::as_bytes), protocol, subject.map(str::as_bytes)] {
         line.extend_from_slice(b" \"");
-        let (text, rest) = cut(text.unwrap_or(b"-"), FIELD_BYTES_MAX);
-        push_quoted(line, text);
-        line.extend_from_slice(rest.as_bytes());
+        push_cut(line, text.unwrap_or(b"-"));
         line.push(b'"');
     }
 }
@@ -434,6 +447,20 @@ fn cut(text: &[u8], bytes_max: usize) -> (&[u8], &'static str) {
     }
 }
 
+/// Writes a target, truncated, with escapes.
+pub(super) fn push_target(line: &mut Vec<u8>, target: &Target<'_>) {
+    for part in target_parts(target) {
+        push_quoted(line, part);
+    }
+}
+
+/// Writes a text of a client, truncated, with escapes.
+pub(super) fn push_cut(line: &mut Vec<u8>, text: &[u8]) {
+    let (text, rest) = cut(text, FIELD_BYTES_MAX);
+    push_quoted(line, text);
+    line.extend_from_slice(rest.as_bytes());
+}
+
 /// Writes text with escapes, so that it cannot end the quotes or begin a new line.
 fn push_quoted(line: &mut Vec<u8>, text: &[u8]) {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
@@ -456,7 +483,7 @@ fn push_quoted(line: &mut Vec<u8>, text: &[u8]) {
 mod tests {
     use std::time::Duration;
 
-    use super::super::{CacheState, FailureReason, Termination};
+    use super::super::{AccessFormat, CacheState, FailureReason, Template, Termination};
     use super::*;
     use crate::http::request::{HeadLimits, Parsed, parse};
 
@@ -473,8 +500,9 @@ mod tests {
             panic!("{request:?} is no request");
         };
         let peer = Peer::Inet("192.0.2.7:4711".parse().unwrap());
-        let line = RequestPart::new(format, peer, tls, &head, 784_111_777);
-        String::from_utf8(line.line(format, facts, &END)).unwrap()
+        let format = LineFormat::from(format);
+        let line = RequestPart::new(&format, peer, tls, &head, 784_111_777);
+        String::from_utf8(line.line(&format, facts, &END)).unwrap()
     }
 
     const END: ExchangeEnd = ExchangeEnd {
@@ -570,6 +598,44 @@ mod tests {
         let entry = json(&facts);
         assert_eq!((&entry["cache"], &entry["protocol"]), (&"miss".into(), &"HTTP/1.1".into()));
         assert_eq!((&entry["termination"], entry.get("request_id")), (&"--".into(), None));
+    }
+
+    #[test]
+    fn a_template_shows_what_it_names_with_escapes() {
+        let template = "$remote_addr [$time_iso8601] \"$method $target $protocol\" $status $bytes ${duration_us}us \
+                        $host $http_x_a $request_id $upstream_addr $tries $first_byte_us $reason $termination \
+                        $tls_version $server_name $$";
+        let format = LineFormat::Template(Template::new(template).unwrap().into());
+        let request = "GET /a\"?b HTTP/1.1\r\nHost: h\r\nX-A: 1 \\\r\nX-Request-Id: 7\r\n\r\n";
+        let Ok(Parsed::Complete { head, .. }) = parse(request.as_bytes(), &HeadLimits::default()) else {
+            panic!("a request");
+        };
+        let peer = Peer::Inet("192.0.2.7:4711".parse().unwrap());
+        let line = |facts: &Facts, tls: Option<ConnectionFacts>, made: Option<&str>| {
+            let mut part = RequestPart::new(&format, peer, tls.map(Rc::new).as_ref(), &head, 784_111_777);
+            if let Some(made) = made {
+                part.set_request_id(made);
+            }
+            String::from_utf8(part.line(&format, facts, &END)).unwrap()
+        };
+        let start = "192.0.2.7 [1994-11-06T08:49:37Z] \"GET /a\\x22?b HTTP/1.1\" 200 612 1500us h 1 \\x5C";
+        assert_eq!(line(&Facts::default(), None, None), format!("{start} 7 - - - - -- - - $\n"));
+        let upstream = Some("127.0.0.1:3000".into());
+        let reason = Some(FailureReason::ConnectRefused);
+        let facts = Facts {
+            forwarded: Some(Forwarded { upstream, reason, ..Forwarded::default() }.into()),
+            ..Facts::default()
+        };
+        assert_eq!(
+            line(&facts, Some(ConnectionFacts::sample()), Some("made")),
+            format!("{start} made 127.0.0.1:3000 0 - connect_refused -- TLSv1.3 a.org $\n")
+        );
+        let error = ErrorResponse::bad_request("no request");
+        let part = RequestPart::malformed(&format, peer, None, error, 784_111_777);
+        assert_eq!(
+            String::from_utf8(part.line(&format, &Facts::default(), &END)).unwrap(),
+            "192.0.2.7 [1994-11-06T08:49:37Z] \"- - -\" 200 612 1500us - - - - - - - -- - - $\n"
+        );
     }
 
     #[test]

@@ -294,6 +294,30 @@ backends! {
         }
     }
 
+    fn a_template_shows_what_it_names_and_a_sample_has_every_failure(backend) {
+        let nobody = ClosedPort::new();
+        let place = Place::new(backend);
+        let proxy = json!({ "req_path": "/", "type": "reverse_proxy", "upstreams": [nobody.address().to_string()] });
+        let metrics = json!({ "req_path": "/metrics", "type": "metrics" });
+        place.configure_with([routes("127.0.0.1", json!([proxy, metrics]))], |document| {
+            document["workers"] = json!(1);
+            let format = "$method $target $status $reason $upstream_addr $termination $request_id";
+            document["access_log"] = json!({ "path": "access.log", "format": format, "sample": 0 });
+        });
+        let service = place.start();
+        for (target, status) in [("/metrics", 200), ("/a", 502), ("/metrics", 200)] {
+            let mut wire = Wire::to(service.address());
+            wire.send(format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n"));
+            assert_eq!(wire.response().status, status);
+        }
+        let read = || fs::read_to_string(place.path("access.log")).unwrap_or_default();
+        eventually("a line in the log", || read().ends_with('\n'));
+        let line = read();
+        let expected = format!("GET /a 502 connect_refused {} SC ", nobody.address());
+        let id = line.strip_prefix(&expected).unwrap_or_else(|| panic!("{line}"));
+        assert_eq!(id.trim_end().len(), 32, "made for the line: {line}");
+    }
+
     fn what_goes_well_is_logged_with_its_times(backend) {
         const PAUSE: Duration = Duration::from_millis(50);
         let (nobody, origin) = (ClosedPort::new(), Origin::new());

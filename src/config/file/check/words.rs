@@ -78,6 +78,7 @@ pub(super) fn home(definition: &str) -> String {
         "DetailedUpstream" => return "each of `upstreams`".to_owned(),
         "CertificateFiles" => return "each of `tls.certificates`".to_owned(),
         "FieldRules" => return "`headers`, `request_headers` and `response_headers`".to_owned(),
+        "DetailedAccessLog" => "access_log",
         "Limits" => "limits",
         "HttpLimits" => "limits.http",
         "Http2Limits" => "limits.http2",

@@ -5,6 +5,7 @@
 //! rely on what the checks guarantee. Paths are kept as written. Relative paths start at the
 //! configuration file's folder, which this module does not know.
 
+mod access_log;
 mod files;
 mod limits;
 mod listener;
@@ -21,6 +22,7 @@ use clap::ValueEnum;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use self::access_log::{AccessLog, AccessLogForm};
 pub use self::files::{FieldRules, FieldValues, FileOptions, ListingStyle, Symlinks, Unlisted};
 pub use self::limits::{Http2Limits, HttpLimits, Limits, OffloadLimits, PoolLimits, StoreLimits};
 pub use self::listener::{ListenTarget, Listener, ListenerForm};
@@ -29,8 +31,8 @@ pub use self::proxy::{Forwarded, Keepalive, ProxyOptions, ProxyProtocol, Request
 pub use self::route::{Route, RouteKind};
 pub use self::text::{
     AccessTarget, AcmeDomain, AlpnProtocol, Charset, DirectoryUrl, Email, ErrorStatus, FileMode, HostField, HostRule,
-    Hostname, ListenHost, MediaType, Network, Origin, PathBeneath, PathPrefix, RedirectUrl, RequestTarget, ServerName,
-    TextError, Token, UpstreamAddressText, UringFeature, Via,
+    Hostname, ListenHost, LogFormat, MediaType, Network, Origin, PathBeneath, PathPrefix, RedirectUrl, RequestTarget,
+    ServerName, TextError, Token, UpstreamAddressText, UringFeature, Via,
 };
 pub use self::tls::{
     Acme, AcmeChallenge, CertificateFiles, ClientAuth, ClientAuthKind, Hsts, HttpsRedirect, Misdirected, Tls,
@@ -87,9 +89,9 @@ pub struct File {
     /// Networks of proxies that are trusted to report the client's address, by the PROXY protocol
     /// or `X-Forwarded-For`.
     pub trusted_proxies: Vec<Network>,
-    /// The access log: `off`, `-` for standard output, or a file.
-    pub access_log: AccessTarget,
-    /// Format of the access log.
+    /// The access log: `off`, `-` for standard output, a file, or an object with options.
+    pub access_log: AccessLog,
+    /// Format of access logs that name none.
     pub access_format: AccessFormat,
     /// The listener for metrics, for those who operate the server. `true`: one with the defaults.
     pub metrics: Metrics,
@@ -123,7 +125,7 @@ impl Default for File {
             burst: 0,
             cors: None,
             trusted_proxies: Vec::new(),
-            access_log: AccessTarget::Stdout,
+            access_log: AccessLog::default(),
             access_format: AccessFormat::Combined,
             metrics: Metrics::default(),
             admin: None,
@@ -159,7 +161,7 @@ pub struct Server {
     /// Clients in these networks are denied.
     pub ip_blacklist: Vec<Network>,
     /// The access log of this server. Default: the top-level `access_log`.
-    pub access_log: Option<AccessTarget>,
+    pub access_log: Option<AccessLog>,
     /// Format of this server's access log. Default: the top-level `access_format`.
     pub access_format: Option<AccessFormat>,
     /// Send `Strict-Transport-Security` in all responses over TLS, unless an upstream's response has

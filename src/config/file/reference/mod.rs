@@ -48,6 +48,7 @@ fn sections() -> Vec<Section> {
             introduction: "Keys at the top level of the file, beside `servers`.",
             ..Section::whole("Top level", "")
         },
+        Section { introduction: "An access log with options.", ..Section::whole("Access logs", "DetailedAccessLog") },
         Section { without: tcp.clone(), ..Section::whole("Servers", "Server") },
         Section::whole("Listeners", "Listener"),
         Section::whole("Metrics", "MetricsListener"),

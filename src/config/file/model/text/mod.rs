@@ -22,7 +22,7 @@ pub use self::http::{
     AlpnProtocol, ErrorStatus, FieldValue, HostField, HostRule, MediaType, Origin, PathPrefix, RedirectUrl,
     RequestTarget, RouteName, ServerName, Token, Via,
 };
-pub use self::process::{AccessTarget, FileMode, PathBeneath, UringFeature};
+pub use self::process::{AccessTarget, FileMode, LogFormat, PathBeneath, UringFeature};
 use crate::config::units::{Period, Size};
 pub use crate::http::charset::Charset;
 pub use crate::limit::Network;
@@ -104,6 +104,7 @@ texts! {
     HostRule, "host-rule", "keep", "`keep`, `upstream`, or a host";
     Hostname, "host-name", "example.org", "a name or an address; `*.` at the start means all names beneath it; a port may follow";
     ListenHost, "listen-host", "0.0.0.0", "an IPv4 or IPv6 address, `localhost`, or `*` for every IPv4 address";
+    LogFormat, "log-format", "$remote_addr $host $status", "`combined`, `json`, or a template with [variables](operation.md#the-access-log)";
     MediaType, "media-type", "text/x-c", "`type/subtype`";
     Network, "network", "10.0.0.0/8", "an IPv4 or IPv6 address, or `ADDRESS/BITS`; `::ffff:10.0.0.0/104` is `10.0.0.0/8`, and `::/0` is all of IPv6 but no IPv4";
     Origin, "origin", "https://example.org", "`scheme://host[:port]`, `*`, `null`, or `off`";

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use super::TextError;
+use crate::config::file::check::nearest::nearest;
 use crate::driver::Feature;
+use crate::telemetry::access_log::{BadTemplate, LineFormat, Template, VARIABLES};
 
 /// The destination of the access log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,6 +40,44 @@ impl fmt::Display for AccessTarget {
             Self::Off => f.write_str("off"),
             Self::Stdout => f.write_str("-"),
             Self::File(path) => path.display().fmt(f),
+        }
+    }
+}
+
+/// What lines of an access log look like.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogFormat(pub LineFormat);
+
+impl FromStr for LogFormat {
+    type Err = TextError;
+
+    fn from_str(text: &str) -> Result<Self, TextError> {
+        let bad = match text {
+            "combined" => return Ok(Self(LineFormat::Combined)),
+            "json" => return Ok(Self(LineFormat::Json)),
+            template => match Template::new(template) {
+                Ok(template) => return Ok(Self(LineFormat::Template(template.into()))),
+                Err(bad) => bad,
+            },
+        };
+        let meant = match &bad {
+            BadTemplate::Unknown(name) => nearest(name, VARIABLES.iter().map(|(name, _)| *name)),
+            _ => None,
+        };
+        Err(TextError::new(match meant {
+            Some(meant) => format!("{bad}; did you mean `${meant}`?"),
+            None if bad == BadTemplate::Constant => "write combined, json, or a template such as $host $status".into(),
+            None => bad.to_string(),
+        }))
+    }
+}
+
+impl fmt::Display for LogFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            LineFormat::Combined => f.write_str("combined"),
+            LineFormat::Json => f.write_str("json"),
+            LineFormat::Template(template) => template.fmt(f),
         }
     }
 }
