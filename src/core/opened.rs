@@ -35,7 +35,7 @@ use crate::upstream::{ConnectPolicy, GroupConfig, UpstreamAddress};
 pub(super) enum OpenedService {
     Echo,
     Reverse,
-    Proxy(OpenedGroup, ConnectPolicy),
+    Proxy(Box<OpenedGroup>, ConnectPolicy),
     ProxyByName(Vec<OpenedNameRoute>),
     SendText(&'static [u8]),
     SendFile(Arc<Root>, CString),
@@ -105,7 +105,7 @@ impl OpenedService {
             ServiceConfig::Echo => Self::Echo,
             ServiceConfig::Reverse => Self::Reverse,
             ServiceConfig::TcpProxy(group, connect_policy) => {
-                Self::Proxy((group.clone(), tls_peers(group)?), *connect_policy)
+                Self::Proxy(Box::new((group.clone(), tls_peers(group)?)), *connect_policy)
             }
             ServiceConfig::TcpProxyByName(routes) => {
                 let route = |route: &NameRouteConfig| {

@@ -52,7 +52,7 @@ pub(super) struct ServiceBuilder {
     /// What operators set for endpoints.
     endpoint_controls: Arc<EndpointControls>,
     /// The groups in force.
-    in_force: Vec<Rc<UpstreamGroup>>,
+    groups_in_force: Vec<Rc<UpstreamGroup>>,
     /// The pending validations of certificates.
     challenge_tokens: Option<Arc<ChallengeTokens>>,
 }
@@ -63,7 +63,8 @@ impl ServiceBuilder {
             OpenedService::Http(router) => Service::Http(RouterCell::new(self.router(router))),
             OpenedService::Echo => Service::Echo,
             OpenedService::Reverse => Service::Reverse,
-            OpenedService::Proxy((group, tls), connect_policy) => {
+            OpenedService::Proxy(opened, connect_policy) => {
+                let (group, tls) = *opened;
                 let label = self.listener.clone();
                 Service::Proxy(self.group(&label, group, &tls), connect_policy)
             }
@@ -232,12 +233,12 @@ impl ServiceBuilder {
     pub(super) fn take_groups(&mut self) -> Vec<Rc<UpstreamGroup>> {
         let groups = std::mem::take(&mut self.groups);
         self.upstreams.put_in_force(&groups);
-        self.in_force.clone_from(&groups);
+        self.groups_in_force.clone_from(&groups);
         groups
     }
 
     /// The groups of the services in force.
-    pub(super) fn groups(&self) -> &[Rc<UpstreamGroup>] {
-        &self.in_force
+    pub(super) fn groups_in_force(&self) -> &[Rc<UpstreamGroup>] {
+        &self.groups_in_force
     }
 }

@@ -191,7 +191,7 @@ impl Machine for SupervisedCore {
                 }
                 Message::Serve(plan) => self.serve(*plan, driver),
                 Message::Resume(waiter) => self.core.resume(waiter),
-                Message::Reconsider => self.core.reconsider_upstreams(self.builder.groups(), now),
+                Message::Reconsider => self.core.reconsider_upstreams(self.builder.groups_in_force(), now),
             }
         }
         self.core.on_wake(now);

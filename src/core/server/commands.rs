@@ -100,7 +100,7 @@ impl Server {
             "started": self.started,
             "uptime_seconds": unix_seconds().saturating_sub(self.started),
             "backend": backend.name(),
-            "backend_reason": reason.to_string(),
+            "backend_reason": reason,
             "is_fallback": is_fallback,
             "workers": self.workers.len(),
             "connections": self.connections(),

@@ -229,7 +229,7 @@ fn replace<K: Ord + Clone, S>(
     let earlier = std::mem::take(&mut *series);
     let of_name = |name: K| {
         let of_name = series.entry(name.clone());
-        Arc::clone(of_name.or_insert_with(|| earlier.get(&name).map(Arc::clone).unwrap_or_else(|| Arc::new(new(name)))))
+        Arc::clone(of_name.or_insert_with(|| earlier.get(&name).map_or_else(|| Arc::new(new(name)), Arc::clone)))
     };
     let in_order = names.into_iter().map(of_name).collect();
     let gone = earlier.into_iter().filter(|(name, _)| !series.contains_key(name)).map(|(_, series)| series);

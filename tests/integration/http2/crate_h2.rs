@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::pin::Pin;
 
 use bytes::Bytes;
 use h2::client::{Builder, SendRequest};
@@ -38,9 +39,9 @@ fn with<T, F: Future<Output = T>>(
             // What the server has sent before can still be read.
             Err(_) => (outgoing.len(), false),
         });
-        if result.is_some() && !has_more {
+        if !has_more && let Some(result) = result.take() {
             let _ = tcp.shutdown(Shutdown::Write);
-            return result.expect("it is there");
+            return result;
         }
         let mut wanted = PollFlags::empty();
         wanted.set(PollFlags::OUT, has_more);
@@ -143,8 +144,7 @@ async fn reflect(requests: &SendRequest<Bytes>, content: &[u8], sum: &str) {
         assert_eq!(trailers.get("x-sum").map(|sum| sum.as_bytes()), Some(sum.as_bytes()));
         Some(bytes)
     };
-    let futures: [std::pin::Pin<Box<dyn Future<Output = Option<Vec<u8>>>>>; 2] =
-        [Box::pin(sending), Box::pin(receiving)];
+    let futures: [Pin<Box<dyn Future<Output = _>>>; 2] = [Box::pin(sending), Box::pin(receiving)];
     let bytes = all(futures).await.into_iter().flatten().next().expect("a body");
     assert_same_bytes(&bytes, content);
 }

@@ -58,13 +58,6 @@ impl Pipe {
         }
         result
     }
-
-    /// Whether nothing is to be sent, and nothing will be.
-    #[allow(dead_code, reason = "the simulation looks at the connection instead")]
-    pub fn has_ended(&self) -> bool {
-        let ends = self.0.borrow();
-        ends.outgoing.is_empty() && ends.has_output_ended
-    }
 }
 
 fn wake(waker: &mut Option<Waker>) {
