@@ -25,7 +25,6 @@ struct Ends {
     incoming: VecDeque<u8>,
     has_input_ended: bool,
     outgoing: Vec<u8>,
-    has_output_ended: bool,
     reader: Option<Waker>,
     writer: Option<Waker>,
 }
@@ -97,7 +96,6 @@ impl AsyncWrite for Pipe {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.borrow_mut().has_output_ended = true;
         Poll::Ready(Ok(()))
     }
 }
