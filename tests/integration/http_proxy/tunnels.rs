@@ -207,15 +207,16 @@ backends! {
         let place = Place::new(backend);
         configure(&place, &signed, &old);
         let mut service = Service::new(place.launch().listening_on(2).start());
-        let clients = connections(&service).map(|mut client| {
+        let mut clients = connections(&service).map(|mut client| {
             let (stream, visit) = opened_on(&mut client, &old);
             (client, stream, visit)
         });
         configure(&place, &signed, &new);
         service.replace();
+        // Until then a worker of the old process may accept.
+        clients.iter_mut().for_each(|(client, stream, _)| expect_leave(client, *stream));
         let fresh = connections(&service);
         for ((mut client, stream, mut visit), mut fresh) in clients.into_iter().zip(fresh) {
-            expect_leave(&mut client, stream);
             talk(&mut client, stream, &mut visit);
             let (stream_of_fresh, mut visit_of_fresh) = opened_on(&mut fresh, &new);
             talk(&mut fresh, stream_of_fresh, &mut visit_of_fresh);
