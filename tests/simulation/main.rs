@@ -655,7 +655,8 @@ fn a_stream_that_is_forgotten_is_noticed() {
 
 #[test]
 fn a_goaway_that_is_too_early_is_noticed() {
-    assert_http2_noticed(Http2Bug::EarlyGoAway, 100);
+    // A client that misbehaves may be ended before the second one.
+    assert_http2_noticed(Http2Bug::EarlyGoAway, 80);
 }
 
 #[test]
