@@ -36,16 +36,6 @@ fn end(client: &mut Connection, stream: u32, mut visit: Visit) {
     visit.expect_end();
 }
 
-/// A request beside the tunnel, for which the upstream gets another connection.
-#[track_caller]
-fn ask_beside(client: &mut Connection, origin: &Origin) {
-    let stream = client.get("/beside");
-    let mut visit = origin.visit();
-    assert_eq!(visit.request().line(), "GET /beside HTTP/1.1");
-    visit.send(OK);
-    assert_eq!(client.response(stream).text(), "ok");
-}
-
 /// Waits for both GOAWAYs of a server that leaves. The second names the last stream that it serves.
 #[track_caller]
 fn expect_leave(client: &mut Connection, last_stream: u32) {
