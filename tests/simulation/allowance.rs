@@ -75,6 +75,12 @@ pub fn is_refused_over_tls(case: FileCase, manner: Option<&Manner>) -> bool {
     Allowance::Refused.if_so(is_refused && manner.is_some())
 }
 
+/// Whether this client went on sending for longer than the server lingers, so that a reset took what it had not looked at.
+pub fn was_reset_while_sending(sim: &Sim, id: PeerId) -> bool {
+    let has_missed = sim.peer(id).unheard_bytes() + sim.unread_by(id) > 0;
+    Allowance::SendsAfterRefusal.if_so(has_missed && sim.peer(id).end() == Some(PeerEnd::WasReset))
+}
+
 /// Whether nothing has passed to an upstream over TLS or from it.
 pub fn was_not_reached(sim: &Sim, server: PeerId, manner: Option<&Manner>) -> bool {
     let has_passed = sim.taken_from(server) > 0 || !sim.peer(server).received().is_empty();

@@ -57,7 +57,7 @@ pub fn judge_client(
     };
     judge_goaway(record, excuses.is_hurried)?;
     let is_undisturbed = allowance::is_undisturbed(scenario, client, sim, id);
-    if is_undisturbed {
+    if is_undisturbed && !allowance::was_reset_while_sending(sim, id) {
         judge_abuse(record)?;
     }
     let is_harmless = record.abuse.is_none_or(Abuse::is_harmless);
@@ -100,10 +100,6 @@ pub fn judge_client(
 /// What the client should not have done has had the end that it must have.
 fn judge_abuse(record: &Record) -> Result<(), String> {
     let Some(abuse) = record.abuse else { return Ok(()) };
-    // A client that goes on sending is waited for, but not for ever: the reset then takes what it has not looked at.
-    if record.goaway.is_none() && record.place.unread > 0 {
-        return Ok(());
-    }
     let code = record.goaway.map(|(_, code)| code);
     if let Some(expected) = record.must_end.filter(|expected| code != Some(*expected)) {
         return Err(format!("{abuse:?}, and the server went away with {code:?} instead of {expected}"));

@@ -189,6 +189,11 @@ impl Peer {
         &self.received
     }
 
+    /// Bytes that it received and that its partner in a conversation has not taken.
+    pub fn unheard_bytes(&self) -> usize {
+        self.received.len() - self.heard
+    }
+
     /// All bytes that it sent, in order: plaintext. Some may not have arrived.
     pub fn sent(&self) -> &[u8] {
         &self.sent
