@@ -4,7 +4,7 @@
 //! which is printed as it is or as text.
 
 use std::fmt::Write as _;
-use std::io::{self, Read, Write};
+use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,20 +13,16 @@ use serde_json::Value;
 
 use super::args::{CtlCommand, CtlOptions};
 use super::failure::Failure;
+use super::operator_request::{self, RequestError};
 use super::run::{place, read};
 use crate::config::file::Profile;
 use crate::config::units::Period;
-use crate::http::HeadLimits;
-use crate::http::response_head::{Parsed, parse};
 
 /// The admin socket of a server that is run by the shipped unit, if its file names this one.
 pub const DEFAULT_SOCKET: &str = "/run/xps/admin.sock";
 
 /// How long a reply may take. A reload opens files and sockets, which a slow disk may delay.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// Size of a reply at most. 16 MiB.
-const REPLY_BYTES_MAX: u64 = 16 << 20;
 
 /// Why a command was not executed.
 #[derive(Debug, thiserror::Error)]
@@ -123,32 +119,17 @@ fn refusal(value: &Value) -> ControlError {
 fn ask(socket: &Path, command: &CtlCommand) -> Result<Reply, ControlError> {
     let unreachable = |error| ControlError::Unreachable { socket: socket.to_owned(), error };
     let no_reply = |reason: String| ControlError::NoReply { socket: socket.to_owned(), reason };
-    let mut stream = UnixStream::connect(socket).map_err(unreachable)?;
+    let stream = UnixStream::connect(socket).map_err(unreachable)?;
     stream.set_read_timeout(Some(REPLY_TIMEOUT)).map_err(unreachable)?;
     let (method, target) = request(command);
-    let head = format!(
-        "{method} {target} HTTP/1.1\r\nHost: xps\r\nAccept: application/json\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-    );
-    let mut received = Vec::new();
-    let exchanged = stream.write_all(head.as_bytes()).and_then(|()| {
-        let mut bounded = (&mut stream).take(REPLY_BYTES_MAX);
-        bounded.read_to_end(&mut received)
-    });
-    if let Err(error) = exchanged {
-        let is_late = matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut);
-        return Err(no_reply(if is_late {
-            format!("none came within {}", Period(REPLY_TIMEOUT))
-        } else {
-            error.to_string()
-        }));
-    }
-    let (status, length) = match parse(&received, false, &HeadLimits::default()) {
-        Ok(Parsed::Complete { head, length }) => (head.status, length),
-        Ok(Parsed::Partial) => return Err(no_reply("the connection was closed".to_owned())),
-        Err(error) => return Err(no_reply(error.to_string())),
-    };
-    let body = &received[length..];
-    let value = serde_json::from_slice(body).map_err(|error| no_reply(format!("it is no JSON: {error}")))?;
+    let response = operator_request::send(stream, (method, &target), "xps");
+    let (status, body) = response.map_err(|error| match error {
+        RequestError::Io(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+            no_reply(format!("none came within {}", Period(REPLY_TIMEOUT)))
+        }
+        error => no_reply(error.to_string()),
+    })?;
+    let value = serde_json::from_slice(&body).map_err(|error| no_reply(format!("it is no JSON: {error}")))?;
     Ok(if status.is_error() { Reply::Refused(value) } else { Reply::Done(value) })
 }
 

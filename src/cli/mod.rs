@@ -11,6 +11,7 @@ mod explain;
 mod failure;
 mod man;
 mod operate;
+mod operator_request;
 mod overrides;
 mod probe;
 mod process;
