@@ -655,7 +655,7 @@ fn a_stream_that_is_forgotten_is_noticed() {
 
 #[test]
 fn a_goaway_that_is_too_early_is_noticed() {
-    // A client that misbehaves may be ended before the second one.
+    // The last stream may be one that was begun to be misused: that it is not looked at breaks no promise.
     assert_http2_noticed(Http2Bug::EarlyGoAway, 80);
 }
 
