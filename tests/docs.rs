@@ -78,8 +78,8 @@ fn the_metrics_in_the_documents_are_those_that_are_rendered() {
         "# Metrics\n\nEvery family of the metrics, in the order of the text. Written by `XPS_UPDATE=1 cargo test --test docs`.\n\n\
          Sums are over all workers. Series exist for what the configuration names; no client can add one. A label\n\
          `host` is the first name of a virtual host (`*`: one without a name), `route` the `name` of a route, else its\n\
-         prefix, `listener` an address. They go on counting over a reload that keeps the name, and begin at 0 with the\n\
-         process. Figures that come from `/proc` are left out without it.\n\n| metric | type | meaning |\n|---|---|---|\n",
+         prefix, `listener` an address, `group` the name that `xps ctl endpoints` shows. They go on counting over a\n\
+         reload that keeps the name, and begin at 0 with the process. Figures that come from `/proc` are left out without it.\n\n| metric | type | meaning |\n|---|---|---|\n",
     );
     for family in xps::internals::telemetry::metrics::Metrics::families() {
         writeln!(expected, "| `{}` | {} | {} |", family.name, family.kind, family.help).unwrap();

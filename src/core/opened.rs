@@ -22,7 +22,7 @@ use crate::limit::Access;
 use crate::session::http::{Api, Files, Metrics, Operator, Proxy, Redirect};
 use crate::session::{Destination, Naming};
 use crate::telemetry::access_log::{AccessLog, AccessLogConfig, AccessLogs};
-use crate::telemetry::metrics::{CertificateExpiry, EndpointLabels, RouteLabels, RouteSeries};
+use crate::telemetry::metrics::{CertificateExpiry, RouteLabels, RouteSeries};
 use crate::tls::certificates::Certificate;
 use crate::tls::server::Crypto;
 use crate::tls::{Issued, ServerSettings, ServerTls, TicketKeys, TlsPeer};
@@ -140,26 +140,6 @@ impl OpenedService {
         self.hosts().iter().flat_map(|host| host.routes.iter().map(|route| route.labels(host.name())))
     }
 
-    /// What names the series of its endpoints. `listener`: its address.
-    pub(super) fn endpoint_labels(&self, listener: &str) -> Vec<EndpointLabels> {
-        let of_group = |group: &str, (config, _): &OpenedGroup| endpoint_labels(group, config).collect::<Vec<_>>();
-        match self {
-            Self::Proxy(group, _) => of_group(listener, group),
-            Self::ProxyByName(routes) => {
-                routes.iter().flat_map(|route| of_group(&group_of_name(listener, &route.names), &route.group)).collect()
-            }
-            Self::Http(router) => (router.hosts.iter())
-                .flat_map(|host| host.routes.iter().map(|route| (route, route.labels(host.name()))))
-                .filter_map(|(route, labels)| match &route.handler {
-                    OpenedHandler::Forward(config, ..) => Some((group_of_route(&labels), &config.group)),
-                    _ => None,
-                })
-                .flat_map(|(group, config)| endpoint_labels(&group, config).collect::<Vec<_>>())
-                .collect(),
-            _ => Vec::new(),
-        }
-    }
-
     /// Sets what counts the requests of its routes, in the order of [`OpenedService::route_labels`].
     pub(super) fn count_by(&mut self, series: &mut impl Iterator<Item = Arc<RouteSeries>>) {
         if let Self::Http(router) = self {
@@ -198,23 +178,6 @@ impl OpenedRoute {
             series: None,
         })
     }
-}
-
-/// What names the series of the endpoints of a group, in their order.
-pub(super) fn endpoint_labels(group: &str, config: &GroupConfig) -> impl Iterator<Item = EndpointLabels> {
-    let of =
-        |endpoint: &EndpointConfig| EndpointLabels { group: group.to_owned(), address: endpoint.address.to_string() };
-    config.endpoints.iter().map(of)
-}
-
-/// The label of the group that a route forwards to: `example.org/path`, or `example.org/name`.
-pub(super) fn group_of_route(labels: &RouteLabels) -> String {
-    format!("{}/{}", labels.host, labels.route.trim_start_matches('/'))
-}
-
-/// The label of the group that a server name leads to.
-pub(super) fn group_of_name(listener: &str, names: &[String]) -> String {
-    format!("{listener} {}", names.first().map_or("*", String::as_str))
 }
 
 impl OpenedHost {

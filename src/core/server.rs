@@ -36,8 +36,8 @@ use crate::telemetry::access_log::{AccessLogOutput, AccessLogs};
 use crate::telemetry::metrics::{Metrics, WorkerCounters};
 use crate::tls::server::Crypto;
 use crate::tls::{self, Issued, TicketKeys};
-use crate::upstream::SharedEndpoints;
 use crate::upstream::group::EndpointControls;
+use crate::upstream::{GroupConfig, SharedEndpoints};
 
 /// A running server: its workers and listening sockets.
 #[derive(Debug)]
@@ -354,7 +354,7 @@ impl Server {
         let admission = Admission::succeeding(&self.admission, &config.admission);
         let issued: Vec<Arc<Issued>> = opened_tls.iter().flatten().flat_map(|tls| tls.issued.iter().cloned()).collect();
         let challenge_tokens = (!issued.is_empty()).then(|| Arc::clone(self.acme.tokens()));
-        let endpoint_controls = EndpointControls::succeeding(&self.endpoint_controls, config.groups(), workers);
+        let endpoint_controls = EndpointControls::succeeding(&self.endpoint_controls, config.groups());
         let plan = |number| WorkerPlan {
             limits: config.limits.clone(),
             admission: Arc::clone(&admission),
@@ -407,9 +407,7 @@ impl Server {
         opened_services.iter_mut().for_each(|opened| opened.count_by(&mut series));
         self.addresses = self.listeners.addresses();
         let addresses: Vec<String> = self.addresses.iter().map(Address::to_string).collect();
-        let labels =
-            opened_services.iter().zip(&addresses).flat_map(|(opened, address)| opened.endpoint_labels(address));
-        self.metrics.set_endpoints(labels.collect());
+        self.metrics.set_endpoints(config.groups().flat_map(GroupConfig::labels).collect());
         let listener_series = self.metrics.set_listeners(addresses);
         let opened_tls = opened_tls.into_iter().map(|tls| tls.map(|opened| opened.tls));
         let opened = opened_services.into_iter().zip(opened_tls);

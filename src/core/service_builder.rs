@@ -6,10 +6,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::opened::{
-    OpenedHandler, OpenedHost, OpenedNameRoute, OpenedRoute, OpenedRouter, OpenedService, endpoint_labels,
-    group_of_name, group_of_route,
-};
+use super::opened::{OpenedHandler, OpenedHost, OpenedNameRoute, OpenedRoute, OpenedRouter, OpenedService};
 use crate::config::ForwardConfig;
 use crate::driver::{Root, SymlinkPolicy};
 use crate::file::store::{RootPath, WeakRootPath};
@@ -21,7 +18,7 @@ use crate::session::http::{
     VirtualHost, WELCOME_PAGES,
 };
 use crate::session::{Content, NameRoute, NameRoutes, Service};
-use crate::telemetry::metrics::{self, EndpointLabels, RouteLabels};
+use crate::telemetry::metrics;
 use crate::tls::{ChallengeTokens, TlsPeer};
 use crate::upstream::group::EndpointControls;
 use crate::upstream::{ConnectPolicy, GroupConfig, SharedEndpoints, UpstreamGroup, Upstreams};
@@ -47,8 +44,6 @@ pub(super) struct ServiceBuilder {
     control: Arc<Control>,
     /// What counts the requests to endpoints; `None`: nothing.
     metrics: Option<Arc<metrics::Metrics>>,
-    /// The label of the listener whose service is built.
-    listener: String,
     /// What operators set for endpoints.
     endpoint_controls: Arc<EndpointControls>,
     /// The groups in force.
@@ -65,8 +60,7 @@ impl ServiceBuilder {
             OpenedService::Reverse => Service::Reverse,
             OpenedService::Proxy(opened, connect_policy) => {
                 let (group, tls) = *opened;
-                let label = self.listener.clone();
-                Service::Proxy(self.group(&label, group, &tls), connect_policy)
+                Service::Proxy(self.group(group, &tls), connect_policy)
             }
             OpenedService::ProxyByName(routes) => {
                 let routes = routes.into_iter().map(|route| self.name_route(route)).collect();
@@ -83,8 +77,7 @@ impl ServiceBuilder {
 
     fn name_route(&mut self, opened: OpenedNameRoute) -> NameRoute {
         let OpenedNameRoute { names, access, group: (group, tls), connect_policy } = opened;
-        let label = group_of_name(&self.listener, &names);
-        NameRoute { names, access, group: self.group(&label, group, &tls), connect_policy }
+        NameRoute { names, access, group: self.group(group, &tls), connect_policy }
     }
 
     pub(super) fn router(&mut self, opened: OpenedRouter) -> Router {
@@ -107,29 +100,22 @@ impl ServiceBuilder {
         self.metrics = Some(metrics);
     }
 
-    /// The next service is that of the listener with this label.
-    pub(super) fn begin_listener(&mut self, label: &str) {
-        label.clone_into(&mut self.listener);
-    }
-
     /// The operators' requests from now on share this with the server.
     pub(super) fn control_by(&mut self, control: Arc<Control>, endpoint_controls: Arc<EndpointControls>) {
         (self.control, self.endpoint_controls) = (control, endpoint_controls);
     }
 
     fn host(&mut self, opened: OpenedHost) -> VirtualHost {
-        let label = opened.name().to_owned();
         let OpenedHost { names, access, access_log, routes } = opened;
         VirtualHost {
             names,
             access,
             access_log,
-            routes: routes.into_iter().map(|route| Rc::new(self.route(&label, route))).collect(),
+            routes: routes.into_iter().map(|route| Rc::new(self.route(route))).collect(),
         }
     }
 
-    fn route(&mut self, host: &str, opened: OpenedRoute) -> Route {
-        let labels = opened.labels(host);
+    fn route(&mut self, opened: OpenedRoute) -> Route {
         let OpenedRoute { prefix, access, keep_alive, handler, responses, error_pages, name: _, series } = opened;
         let counters = series.map(|series| Rc::new(series.of_worker(self.number)));
         let (handler, file_route): (Box<dyn Handler>, _) = match handler {
@@ -151,7 +137,7 @@ impl ServiceBuilder {
             }
             OpenedHandler::Forward(config, authority, tls) => {
                 let file_route = Rc::new(FileRoute::nothing(responses, error_pages));
-                let proxy_route = self.proxy_route(&labels, &prefix, *config, authority, &tls, Rc::clone(&file_route));
+                let proxy_route = self.proxy_route(&prefix, *config, authority, &tls, Rc::clone(&file_route));
                 (Box::new(Proxy(Rc::new(proxy_route))), file_route)
             }
         };
@@ -160,7 +146,6 @@ impl ServiceBuilder {
 
     fn proxy_route(
         &mut self,
-        labels: &RouteLabels,
         prefix: &[u8],
         config: ForwardConfig,
         authority: Authority,
@@ -169,7 +154,7 @@ impl ServiceBuilder {
     ) -> ProxyRoute {
         ProxyRoute {
             name: if prefix.is_empty() { "/".into() } else { String::from_utf8_lossy(prefix).into() },
-            group: self.group(&group_of_route(labels), config.group, tls),
+            group: self.group(config.group, tls),
             connect_policy: ConnectPolicy { tries_max: config.tries_max, connect_timeout: config.connect_timeout },
             request: config.request,
             response: config.response,
@@ -210,8 +195,11 @@ impl ServiceBuilder {
         self.upstreams.share(endpoints);
     }
 
-    fn group(&mut self, label: &str, mut config: GroupConfig, tls: &[Option<TlsPeer>]) -> Rc<UpstreamGroup> {
-        let labels: Vec<EndpointLabels> = endpoint_labels(label, &config).collect();
+    fn group(&mut self, mut config: GroupConfig, tls: &[Option<TlsPeer>]) -> Rc<UpstreamGroup> {
+        let counters = self
+            .metrics
+            .as_ref()
+            .map(|metrics| config.labels().map(|labels| metrics.endpoint(&labels, self.number)).collect());
         for endpoint in config.endpoints.iter_mut().filter(|endpoint| endpoint.connections_max > 0) {
             // Workers do not coordinate. Each gets at least one connection, else it could serve no
             // request.
@@ -220,10 +208,10 @@ impl ServiceBuilder {
         self.groups_made += 1;
         let controls = self.endpoint_controls.of(&config);
         let group = UpstreamGroup::sharing(&mut self.upstreams, config, tls, self.seeds.hash_one(self.groups_made));
-        group.operate_by(controls, self.number);
+        group.operate_by(controls);
         group.start_apart(self.number, self.workers);
-        if let Some(metrics) = &self.metrics {
-            group.count_by(labels.iter().map(|labels| metrics.endpoint(labels, self.number)).collect());
+        if let Some(counters) = counters {
+            group.count_by(counters);
         }
         self.groups.push(Rc::clone(&group));
         group

@@ -159,7 +159,6 @@ impl SupervisedCore {
         let ids: Vec<ListenerId> = listeners.iter().map(|listener| listener.id).collect();
         self.core.keep_listeners(|id| ids.contains(&id));
         for ListenerPlan { id, sockets, access, expects_proxy_header, tls, h2c, opened, series } in listeners {
-            self.builder.begin_listener(series.as_ref().map_or("", |series| series.address()));
             let service = self.builder.service(opened);
             let counters = series.map(|series| Rc::new(series.of_worker(number)));
             let context = ListenerContext { access, expects_proxy_header, tls, h2c, service, counters };

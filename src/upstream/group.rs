@@ -54,7 +54,6 @@ pub use control::{EndpointControl, EndpointControls, NamedEndpoint, OperatorStat
 pub use excluded::ExcludedEndpoints;
 pub use health::{CheckCounter, HealthVerdict};
 
-use self::control::WorkerControl;
 use self::endpoint::{Availability, Endpoint};
 use self::health::{Change, Health};
 use self::policy::{Candidate, Chance};
@@ -211,13 +210,12 @@ impl UpstreamGroup {
     }
 
     /// Lets an operator's settings apply, which the workers share: one for each endpoint, in their order.
-    /// This is worker number `worker`.
-    pub fn operate_by(&self, controls: Vec<Option<Arc<EndpointControl>>>, worker: usize) {
-        for (endpoint, shared) in self.endpoints.iter().zip(controls) {
-            let Some(shared) = shared else { continue };
-            // It is called once, before the group is used.
-            let _ = endpoint.control.set(WorkerControl { shared, worker });
-            endpoint.publish();
+    pub fn operate_by(&self, controls: Vec<Option<Arc<EndpointControl>>>) {
+        for (endpoint, control) in self.endpoints.iter().zip(controls) {
+            if let Some(control) = control {
+                // It is called once, before the group is used.
+                let _ = endpoint.control.set(control);
+            }
         }
     }
 
@@ -359,7 +357,7 @@ impl UpstreamGroup {
     pub fn end(&self, endpoint: EndpointId, verdict: HealthVerdict, now: Time) {
         let Some(entry) = self.endpoint(endpoint) else { return };
         debug_assert!(entry.in_flight.get() > 0, "{endpoint:?} was ended more often than picked");
-        entry.count(false);
+        entry.in_flight.set(entry.in_flight.get().saturating_sub(1));
         if let Some(counters) = self.counters(endpoint) {
             counters.end();
         }
@@ -469,14 +467,13 @@ impl UpstreamGroup {
 
     fn begin(&self, id: EndpointId, now: Time) -> Pick {
         let Some(endpoint) = self.endpoint(id) else { return Pick::Down };
-        endpoint.count(true);
+        endpoint.in_flight.set(endpoint.in_flight.get() + 1);
         let mut health = endpoint.health.get();
         health.begin(&self.passive, now);
         endpoint.health.set(health);
         if let Some(counters) = self.counters(id) {
             counters.begin();
         }
-        endpoint.publish();
         if !health.is_up() && self.waiting() > 0 {
             // The end of a back-off wakes no waiter by itself. If this request was woken, it was
             // for another slot, which is still free.
@@ -501,7 +498,6 @@ impl UpstreamGroup {
         {
             counters.set_up(health.is_up());
         }
-        endpoint.publish();
         if let Some(change) = change {
             report(endpoint, change);
         }

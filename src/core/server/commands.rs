@@ -10,6 +10,7 @@ use crate::driver::probe::Selection;
 use crate::driver::{Address, signals, unix_seconds};
 use crate::session::control::{Command, EndpointChange, Reply};
 use crate::telemetry;
+use crate::telemetry::metrics::{EndpointLabels, EndpointState};
 use crate::upstream::group::{NamedEndpoint, OperatorState};
 
 /// The reloads so far.
@@ -119,9 +120,11 @@ impl Server {
 
     fn endpoint(&self, endpoint: &NamedEndpoint) -> Value {
         let NamedEndpoint { group, address, weight, is_backup, control } = endpoint;
-        let health = match control.workers_down() {
+        let labels = EndpointLabels { group: group.to_string(), address: address.clone() };
+        let EndpointState { workers_down, in_flight } = self.metrics.endpoint_state(&labels);
+        let health = match workers_down {
             0 => "up",
-            down if down < self.workers.len() => "down for some workers",
+            down if down < self.workers.len() as u64 => "down for some workers",
             _ => "down",
         };
         json!({
@@ -133,7 +136,7 @@ impl Server {
             "weight": control.weight().unwrap_or(*weight),
             "weight_in_file": weight,
             "is_backup": is_backup,
-            "in_flight": control.in_flight(),
+            "in_flight": in_flight,
             "differs": endpoint.differs(),
         })
     }

@@ -11,7 +11,7 @@ use super::histogram::{Distribution, Histogram};
 /// What names the series of an endpoint. Endpoints with the same labels share one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct EndpointLabels {
-    /// The host and route that forward to its group, or the listener of a TCP proxy.
+    /// The name of its group: host and path of the route that forwards to it, or the listener of a TCP proxy.
     pub group: String,
     /// Its configured address.
     pub address: String,
@@ -45,6 +45,15 @@ impl EndpointFailure {
             Self::Response => "response",
         }
     }
+}
+
+/// What the workers say of an endpoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EndpointState {
+    /// How many of them do not use it without restriction.
+    pub workers_down: u64,
+    /// Requests and TCP connections in progress.
+    pub in_flight: u64,
 }
 
 /// The cells of an endpoint, for each worker.
@@ -151,6 +160,11 @@ impl EndpointSeries {
 
     pub(super) fn of_worker(&self, number: usize) -> Option<EndpointCounters> {
         self.workers.get(number).map(|cells| EndpointCounters { cells: Arc::clone(cells) })
+    }
+
+    pub(super) fn state(&self) -> EndpointState {
+        let EndpointSums { down, in_flight, .. } = self.sums();
+        EndpointState { workers_down: down, in_flight }
     }
 
     pub(super) fn sums(&self) -> EndpointSums {

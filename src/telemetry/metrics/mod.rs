@@ -31,7 +31,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use self::count::Count;
 use self::endpoints::EndpointSeries;
-pub use self::endpoints::{EndpointCounters, EndpointFailure, EndpointLabels};
+pub use self::endpoints::{EndpointCounters, EndpointFailure, EndpointLabels, EndpointState};
 pub use self::expserver::API_CONTENT_TYPE;
 use self::expserver::{CpuMeter, Retired};
 pub use self::http2_limit::Http2Limit;
@@ -137,6 +137,12 @@ impl Metrics {
     pub fn set_endpoints(&self, labels: Vec<EndpointLabels>) {
         let workers = self.workers.len();
         replace(&self.endpoints, labels, |_| EndpointSeries::new(workers));
+    }
+
+    /// What all workers say of an endpoint at present.
+    pub fn endpoint_state(&self, labels: &EndpointLabels) -> EndpointState {
+        let series = locked(&self.endpoints).get(labels).map(Arc::clone);
+        series.map(|series| series.state()).unwrap_or_default()
     }
 
     /// What a worker counts of an endpoint. What is counted of one that was not set is not rendered.

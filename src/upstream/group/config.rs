@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::checks::CheckConfig;
 use crate::tcp::proxy_header::ProxyVersion;
+use crate::telemetry::metrics::EndpointLabels;
 use crate::tls::ClientSettings;
 use crate::upstream::UpstreamAddress;
 
@@ -32,14 +33,25 @@ pub struct GroupConfig {
     pub announce: Option<ProxyVersion>,
     /// TLS of the endpoints whose address is over TLS.
     pub tls: ClientSettings,
-    /// Its name for operators. Groups of the same name share what an operator sets.
+    /// Its name for operators and in metrics. Groups of the same name share what an operator sets, and what
+    /// is counted.
     pub name: String,
 }
 
 impl GroupConfig {
-    /// Endpoints of equal weight, round robin.
+    /// Endpoints of equal weight, round robin. The group is named `upstreams`.
     pub fn of(addresses: impl IntoIterator<Item = UpstreamAddress>) -> Self {
-        Self { endpoints: addresses.into_iter().map(EndpointConfig::new).collect(), ..Self::default() }
+        let endpoints = addresses.into_iter().map(EndpointConfig::new).collect();
+        Self { endpoints, name: "upstreams".to_owned(), ..Self::default() }
+    }
+
+    /// What names the series of its endpoints, in their order.
+    pub fn labels(&self) -> impl Iterator<Item = EndpointLabels> + '_ {
+        let of = |endpoint: &EndpointConfig| EndpointLabels {
+            group: self.name.clone(),
+            address: endpoint.address.to_string(),
+        };
+        self.endpoints.iter().map(of)
     }
 }
 

@@ -1,5 +1,4 @@
-//! What an operator has set for endpoints, and what is in flight there: the only state of an endpoint that
-//! the workers of a server share.
+//! What an operator has set for endpoints. What checks have found is in [`shared`](super::super::shared).
 //!
 //! There is one [`EndpointControl`] for each address of each group of the configuration. Groups of the same
 //! name, as those of a server with two listeners, share it, and it survives a reload as long as the
@@ -7,7 +6,7 @@
 //! it picks an endpoint. Setting something does not end requests in progress.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use super::config::GroupConfig;
 
@@ -45,34 +44,24 @@ impl OperatorState {
     }
 }
 
-/// What the workers share of an endpoint.
+/// What an operator has set for an endpoint, for all workers.
 #[derive(Debug)]
 pub struct EndpointControl {
     state: AtomicU8,
     /// Instead of the configured weight; [`NO_WEIGHT`]: that one.
     weight: AtomicU64,
-    workers: Box<[WorkerSide]>,
 }
 
 const NO_WEIGHT: u64 = u64::MAX;
 
-/// What one worker says of an endpoint. In a cache line of its own, so that workers do not wait for each
-/// other.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-struct WorkerSide {
-    in_flight: AtomicUsize,
-    /// 1: its worker finds it down.
-    is_down: AtomicU8,
+impl Default for EndpointControl {
+    /// Nothing is set.
+    fn default() -> Self {
+        Self { state: AtomicU8::new(0), weight: AtomicU64::new(NO_WEIGHT) }
+    }
 }
 
 impl EndpointControl {
-    /// Nothing is set. For this number of workers.
-    pub fn new(workers: usize) -> Arc<Self> {
-        let workers = (0..workers.max(1)).map(|_| WorkerSide::default()).collect();
-        Arc::new(Self { state: AtomicU8::new(0), weight: AtomicU64::new(NO_WEIGHT), workers })
-    }
-
     /// What is set.
     pub fn state(&self) -> OperatorState {
         let state = self.state.load(Ordering::Relaxed);
@@ -92,41 +81,6 @@ impl EndpointControl {
     /// Sets the weight; `None`: the configured one.
     pub fn set_weight(&self, weight: Option<u32>) {
         self.weight.store(weight.map_or(NO_WEIGHT, u64::from), Ordering::Relaxed);
-    }
-
-    /// Requests in flight, of all workers.
-    pub fn in_flight(&self) -> usize {
-        self.workers.iter().map(|worker| worker.in_flight.load(Ordering::Relaxed)).sum()
-    }
-
-    /// How many workers find it down by checks or failed requests.
-    pub fn workers_down(&self) -> usize {
-        self.workers.iter().filter(|worker| worker.is_down.load(Ordering::Relaxed) == 1).count()
-    }
-}
-
-/// One worker's use of an [`EndpointControl`].
-#[derive(Clone, Debug)]
-pub(super) struct WorkerControl {
-    pub(super) shared: Arc<EndpointControl>,
-    pub(super) worker: usize,
-}
-
-impl WorkerControl {
-    /// Counts a request that begins or ends. Only its own worker writes to it, so no read-modify-write is
-    /// needed.
-    pub(super) fn count(&self, begins: bool) {
-        let Some(own) = self.shared.workers.get(self.worker) else { return };
-        let before = own.in_flight.load(Ordering::Relaxed);
-        let now = if begins { before.saturating_add(1) } else { before.saturating_sub(1) };
-        own.in_flight.store(now, Ordering::Relaxed);
-    }
-
-    /// Says whether this worker finds it up.
-    pub(super) fn publish(&self, is_up: bool) {
-        if let Some(own) = self.shared.workers.get(self.worker) {
-            own.is_down.store(u8::from(!is_up), Ordering::Relaxed);
-        }
     }
 }
 
@@ -163,7 +117,7 @@ impl NamedEndpoint {
 
 impl EndpointControls {
     /// The endpoints of these groups. Those that are in `earlier` keep what is set for them.
-    pub fn succeeding<'g>(earlier: &Self, groups: impl Iterator<Item = &'g GroupConfig>, workers: usize) -> Arc<Self> {
+    pub fn succeeding<'g>(earlier: &Self, groups: impl Iterator<Item = &'g GroupConfig>) -> Arc<Self> {
         let mut all = Self::default();
         for group in groups {
             for endpoint in &group.endpoints {
@@ -177,7 +131,7 @@ impl EndpointControls {
                     address,
                     weight: endpoint.weight,
                     is_backup: endpoint.is_backup,
-                    control: known.unwrap_or_else(|| EndpointControl::new(workers)),
+                    control: known.unwrap_or_default(),
                 });
             }
         }
@@ -215,7 +169,7 @@ mod tests {
     }
 
     fn controls(earlier: &EndpointControls, groups: &[GroupConfig]) -> Arc<EndpointControls> {
-        EndpointControls::succeeding(earlier, groups.iter(), 2)
+        EndpointControls::succeeding(earlier, groups.iter())
     }
 
     #[test]
@@ -240,18 +194,5 @@ mod tests {
         assert_eq!(kept, expected.map(|(name, state)| (name.to_owned(), state)));
         let third = controls(&controls(&second, &[]), &groups);
         assert!(!third.iter().any(NamedEndpoint::differs), "it was gone in between");
-    }
-
-    #[test]
-    fn workers_are_summed() {
-        let shared = EndpointControl::new(2);
-        let workers = [0, 1].map(|worker| WorkerControl { shared: Arc::clone(&shared), worker });
-        workers.iter().for_each(|worker| worker.count(true));
-        workers[1].count(true);
-        workers[1].publish(false);
-        assert_eq!((shared.in_flight(), shared.workers_down()), (3, 1));
-        workers[0].count(false);
-        workers[1].publish(true);
-        assert_eq!((shared.in_flight(), shared.workers_down()), (2, 0));
     }
 }

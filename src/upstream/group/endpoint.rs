@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::config::{EndpointConfig, SlowStart};
-use super::control::{OperatorState, WorkerControl};
+use super::control::{EndpointControl, OperatorState};
 use super::hash;
 use super::health::Health;
 use crate::driver::Time;
@@ -26,7 +26,7 @@ pub(super) struct Endpoint {
     /// Credit of the round robin: how overdue its turn is. Used by the policy only.
     pub(super) credit: Cell<i64>,
     /// What an operator sets; not set in groups of which no operator knows.
-    pub(super) control: OnceCell<WorkerControl>,
+    pub(super) control: OnceCell<Arc<EndpointControl>>,
     weight: u32,
     connections_max: usize,
 }
@@ -66,12 +66,12 @@ impl Endpoint {
 
     /// What an operator has set for it.
     fn operator_state(&self) -> OperatorState {
-        self.control.get().map_or(OperatorState::Auto, |control| control.shared.state())
+        self.control.get().map_or(OperatorState::Auto, |control| control.state())
     }
 
     /// The weight that an operator has set, or the configured one.
     fn base_weight(&self) -> u32 {
-        self.control.get().and_then(|control| control.shared.weight()).unwrap_or(self.weight)
+        self.control.get().and_then(|control| control.weight()).unwrap_or(self.weight)
     }
 
     /// Whether it has weight 0, so that it takes only requests whose cookie names it, or an operator lets it
@@ -86,22 +86,6 @@ impl Endpoint {
             OperatorState::Auto => self.health.get().is_up(),
             OperatorState::Up => true,
             OperatorState::Down | OperatorState::Drain => false,
-        }
-    }
-
-    /// Counts a request that begins or ends.
-    pub(super) fn count(&self, begins: bool) {
-        let in_flight = self.in_flight.get();
-        self.in_flight.set(if begins { in_flight + 1 } else { in_flight.saturating_sub(1) });
-        if let Some(control) = self.control.get() {
-            control.count(begins);
-        }
-    }
-
-    /// Says to operators whether this worker finds it up.
-    pub(super) fn publish(&self) {
-        if let Some(control) = self.control.get() {
-            control.publish(self.health.get().is_up());
         }
     }
 
