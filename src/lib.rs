@@ -55,6 +55,7 @@ mod driver;
 mod file;
 mod http;
 mod limit;
+mod load;
 #[cfg(feature = "internals")]
 mod planted;
 mod session;
@@ -92,5 +93,5 @@ pub mod internals {
         };
     }
 
-    open! { acme buffer client config core driver file http limit session table tcp telemetry tls transport upstream waiter }
+    open! { acme buffer client config core driver file http limit load session table tcp telemetry tls transport upstream waiter }
 }

@@ -143,8 +143,25 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "load",
+        &["buffer", "client", "core", "driver", "http", "table", "tcp", "telemetry", "tls", "transport", "upstream"],
+    ),
+    (
         "cli",
-        &["buffer", "config", "core", "driver", "file", "http", "limit", "session", "telemetry", "tls", "upstream"],
+        &[
+            "buffer",
+            "config",
+            "core",
+            "driver",
+            "file",
+            "http",
+            "limit",
+            "load",
+            "session",
+            "telemetry",
+            "tls",
+            "upstream",
+        ],
     ),
 ];
 
