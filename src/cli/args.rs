@@ -4,6 +4,7 @@
 //! Groups shared by several commands are in [`server`] and [`log`]; the options of single commands
 //! are in the other files.
 
+mod bench;
 mod ctl;
 mod file;
 mod given;
@@ -22,6 +23,7 @@ use clap::builder::{OsStr, PossibleValuesParser, Resettable};
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
 
+pub use self::bench::{BenchOptions, BenchTls, ExpectOptions};
 pub use self::ctl::{CtlCommand, CtlOptions};
 pub use self::file::{CheckOptions, ExplainOptions, ReloadOptions, RunOptions};
 pub use self::given::Given;
@@ -127,7 +129,7 @@ fn misplaced(command: &clap::Command, matches: &ArgMatches) -> Option<String> {
 }
 
 /// Commands with a page in `xps man`.
-pub const DOCUMENTED: [&str; 17] = [
+pub const DOCUMENTED: [&str; 18] = [
     "proxy",
     "serve",
     "run",
@@ -135,6 +137,7 @@ pub const DOCUMENTED: [&str; 17] = [
     "explain",
     "schema",
     "reload",
+    "bench",
     "top",
     "ctl",
     "echo",
@@ -292,6 +295,21 @@ pub enum Command {
         xps reload --socket /run/xps/admin.sock\n  \
         xps check && xps reload $(pidof xps)")]
     Reload(ReloadOptions),
+
+    /// Measure a server: requests a second, response times, errors, processor time
+    ///
+    /// Without --rate it asks as fast as the server answers, with --connections requests in progress at
+    /// any time. With --rate it asks by the clock, and response times count from the time at which a
+    /// request was due.
+    ///
+    /// A response that is not correct counts as an error and never as a request completed. Exit code 1: no
+    /// connection could be made, or no response was correct.
+    #[command(after_help = "Examples:\n  \
+        xps bench http://127.0.0.1:8080/\n  \
+        xps bench -c 200 -d 30s -t 2 --warmup 2s https://example.org/ --insecure\n  \
+        xps bench -R 20000 http://127.0.0.1:8080/ --pid $(pidof nginx | cut -d' ' -f1)\n  \
+        xps bench tcp://127.0.0.1:7000 --mode echo --body ping")]
+    Bench(Box<BenchOptions>),
 
     /// Show the live figures of a running server
     ///

@@ -12,6 +12,7 @@ use crate::core::client::ClientError;
 use crate::core::{RunError, StartError};
 use crate::driver::Address;
 use crate::driver::probe::{BackendChoice, Unavailable};
+use crate::load::RunError as LoadError;
 use crate::telemetry::access_log::AccessLogOutput;
 use crate::telemetry::{self, LogError, LogFormat};
 
@@ -54,6 +55,12 @@ pub enum Failure {
     /// `reload`: no signal was sent.
     #[error(transparent)]
     Reload(#[from] ReloadError),
+    /// `bench`: there was no run.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// `bench`: no response was correct.
+    #[error("no request got a correct response")]
+    NothingMeasured,
     /// `top`: the server's metrics cannot be read.
     #[error(transparent)]
     Top(#[from] super::top::ReadError),
@@ -138,6 +145,8 @@ impl Failure {
             | Self::Reload(_)
             | Self::Top(_)
             | Self::Control(_)
+            | Self::Load(_)
+            | Self::NothingMeasured
             | Self::File { .. }
             | Self::Folder { .. }
             | Self::NotAFolder { .. }
@@ -193,6 +202,13 @@ impl Failure {
             | Self::NotServed(_)
             | Self::Resolve(_)
             | Self::Reload(ReloadError::Signal { .. }) => None,
+            Self::Load(LoadError::Driver(error)) => help_to_set_up(error),
+            Self::Load(LoadError::Unreachable { .. }) => {
+                Some("the server has to run, and to be reached from here, before it is measured".to_owned())
+            }
+            Self::NothingMeasured => {
+                Some("the errors above tell why; --expect-status allows other statuses".to_owned())
+            }
             Self::Top(_) => Some(
                 "the server needs `metrics` or `admin` in its configuration; name that address or socket".to_owned(),
             ),
@@ -261,6 +277,8 @@ impl Failure {
             | Self::ClientLeft
             | Self::NotReceived { .. }
             | Self::FileThere(_)
+            | Self::Load(_)
+            | Self::NothingMeasured
             | Self::Output(_)
             | Self::Thread(_)
             | Self::Bridge(_) => RUN_TIME,

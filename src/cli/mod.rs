@@ -3,6 +3,7 @@
 mod args;
 mod background;
 mod banner;
+mod bench;
 mod check;
 mod connect;
 mod ctl;
@@ -107,6 +108,7 @@ fn execute(arguments: Arguments, invocation: &Invocation) -> Result<(), Failure>
         Some(Command::Send(options)) => serve::send(options, invocation),
         Some(Command::Receive(options)) => serve::receive(options, invocation),
         Some(Command::Connect(options)) => connect::run(options, invocation),
+        Some(Command::Bench(options)) => bench::run(*options, invocation),
         Some(Command::Top(options)) => top::run(&options),
         Some(Command::Probe(options)) => probe::run(&options),
         Some(Command::Completions { shell }) => {

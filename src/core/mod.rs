@@ -40,4 +40,5 @@ pub use server::{DrainCause, RunError, Server, ServerHooks, StartError, Stop};
 pub use state::{Core, ListenerId};
 pub use supervised::{Message, SupervisedCore, WorkerPlan};
 pub use timer_wheel::{TimerId, TimerWheel};
+pub(crate) use worker::settle;
 pub use worker::{Environment, Machine, Worker};

@@ -55,7 +55,7 @@ pub struct Environment {
 /// `None`: it has ended already, so the driver has broken guarantee 1.
 // A call for each outcome costs a request 100 instructions.
 #[inline(always)]
-pub(super) fn settle(ops: &mut Ops, id: OpId, outcome: &Outcome) -> Option<Token> {
+pub(crate) fn settle(ops: &mut Ops, id: OpId, outcome: &Outcome) -> Option<Token> {
     let Some(token) = ops.settle(id, outcome.is_final()) else {
         tracing::error!(op = %id, outcome = outcome.name(), "an outcome of an operation that has ended");
         debug_assert!(false, "{outcome:?} for {id:?}, which has ended");

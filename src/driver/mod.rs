@@ -107,6 +107,7 @@ pub mod signals;
 pub mod sim;
 #[cfg(feature = "tui")]
 pub mod terminal;
+pub mod timer_slack;
 
 use std::io;
 use std::num::NonZeroU64;

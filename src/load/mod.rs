@@ -9,11 +9,28 @@
 
 #![forbid(unsafe_code)]
 
+mod assemble;
+mod body;
+mod connection;
+mod exchange;
+mod generator;
+mod http1;
+mod manifest;
+mod plan;
+pub mod processor;
+mod progress;
 mod report;
+mod run;
+mod run_delay;
+mod schedule;
 mod tally;
+mod tcp;
 
+pub use assemble::{Circumstances, RingUse, ServerUse};
+pub use plan::{Expect, HttpTarget, HttpVersion, Origin, Plan, Stop, TcpMode, Work};
 pub use report::{
     ClientCost, Distribution, ErrorCounts, Interval, Manifest, Pacing, Percentile, REPORT_VERSION, Report, RingCost,
     ServerCost,
 };
+pub use run::{Outcome, Run, RunError};
 pub use tally::{ErrorKind, Tally};

@@ -181,7 +181,7 @@ pub fn record(histogram: &mut Histogram<u64>, duration: Duration) {
     histogram.saturating_record(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
 }
 
-/// The longest time that is told apart from a longer one: one hour, in nanoseconds.
+/// The longest time that can be recorded: one hour, in nanoseconds.
 const NANOS_MAX: u64 = 3_600_000_000_000;
 
 /// Values to three significant digits, from a nanosecond to an hour: 270 KB.

@@ -61,10 +61,16 @@ impl UpstreamAddress {
         matches!(self, Self::Tcp { is_tls: true, .. })
     }
 
-    /// The same host and port over TLS. A unix socket stays as it is.
+    /// The same host and port over TLS.
     fn over_tls(self) -> Self {
+        self.with_tls(true)
+    }
+
+    /// The same host and port over TLS or without. A unix socket stays as it is.
+    #[must_use]
+    pub fn with_tls(self, is_tls: bool) -> Self {
         match self {
-            Self::Tcp { host, port, .. } => Self::Tcp { host, port, is_tls: true },
+            Self::Tcp { host, port, .. } => Self::Tcp { host, port, is_tls },
             Self::Unix(path) => Self::Unix(path),
         }
     }
