@@ -42,6 +42,8 @@ pub struct Connection {
     pub role: Role,
     /// When it began to connect.
     begun: Time,
+    /// When it was connected.
+    connected: Time,
     inbox: Inbox,
     out: Chain,
     state: State,
@@ -95,6 +97,7 @@ impl Connection {
             origin,
             role,
             begun: now,
+            connected: now,
             inbox: Inbox::default(),
             out: Chain::new(),
             state: State::Connecting,
@@ -143,6 +146,7 @@ impl Connection {
                 }
                 let Some(talk) = self.begin(work, depth) else { return Status::Connecting };
                 self.state = State::Talking(talk);
+                self.connected = judge.now;
                 if let Some(transport) = self.outbound.transport() {
                     transport.set_receiving(true, ops);
                 }
@@ -229,10 +233,10 @@ impl Connection {
         let mut sent = Sent { target: prepared.next(), intended, at: judge.now };
         self.requested += 1;
         match talk {
-            // What is measured is how long connecting took.
+            // What is measured is how long connecting took, whenever that was.
             Talk::Tcp(tcp) if tcp.is_only_connecting() => {
-                sent.at = self.begun;
-                sent.intended = sent.intended.min(self.begun);
+                let taken = self.connected.since(self.begun).as_nanos() as u64;
+                sent.at = Time::from_nanos(judge.now.as_nanos().saturating_sub(taken));
                 tcp.request(sent, judge, &mut self.out);
             }
             Talk::Http1(http) => http.request(prepared, sent, &mut self.out),

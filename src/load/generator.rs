@@ -292,7 +292,8 @@ impl Generator {
         self.missing.add(connection.role);
         self.missing.not_before = Some(now + RECONNECT_PAUSE);
         self.unreachable = Some((connection.origin, error));
-        if connection.role == Role::Load && self.phase.counts() {
+        // It takes the place of a request: else a server that is gone would never have been asked often enough.
+        if connection.role == Role::Load && self.phase.counts() && self.schedule.take(now).is_some() {
             self.tally.on_error(ErrorKind::Connect, now);
         }
         tracing::debug!(%error, "connection failed");

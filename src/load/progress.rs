@@ -85,6 +85,11 @@ impl Progress {
         self.shared.waker.wake();
     }
 
+    /// The thread ends.
+    pub fn on_end(&self) {
+        self.shared.waker.wake();
+    }
+
     /// What it has counted so far.
     pub fn set(&self, requests: u64, errors: u64) {
         let counts = &self.shared.threads[self.index];

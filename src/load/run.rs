@@ -58,6 +58,8 @@ impl Run {
     /// # Errors
     /// A thread or its driver cannot be created.
     pub fn start(plan: &Plan) -> Result<Self, RunError> {
+        let (backend, uring_off) = (plan.selection.backend.name(), plan.uring_off);
+        tracing::debug!(backend, %uring_off, threads = plan.threads, connections = plan.connections, "measuring");
         let waker = Waker::new()?;
         let shared = Shared::new(plan.threads, waker.clone());
         let mut run = Self {
@@ -70,9 +72,11 @@ impl Run {
         for index in 0..plan.threads {
             let (ready, is_ready) = mpsc::channel();
             let (share, progress) = (plan.share(index), run.shared.of_thread(index));
-            let thread = thread::Builder::new()
-                .name(format!("xps-load-{index}"))
-                .spawn(move || generate(share, progress, &ready))?;
+            let thread = thread::Builder::new().name(format!("xps-load-{index}")).spawn(move || {
+                let result = generate(share, progress.clone(), &ready);
+                progress.on_end();
+                result
+            })?;
             run.threads.push(thread);
             match is_ready.recv() {
                 Ok(waker) => run.wakers.push(waker),

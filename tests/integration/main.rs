@@ -9,6 +9,7 @@ mod place;
 mod wire;
 
 mod acme;
+mod bench;
 mod cli;
 mod connect;
 mod delivery;

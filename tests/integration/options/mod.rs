@@ -1,5 +1,6 @@
 //! Every option of every command does something: a table says what, and the definition of the command line is held against it.
 
+mod bench;
 mod course;
 mod effects;
 mod files;
@@ -120,6 +121,34 @@ const TLS: &[Entry] = &[
     entry(&["connect"], &["ca", "insecure", "sni", "alpn"], tls::connect),
 ];
 
+/// The load generator.
+const BENCH: &[Entry] = &[
+    entry(
+        &["bench"],
+        &[
+            "connections",
+            "threads",
+            "requests",
+            "pipeline",
+            "duration",
+            "warmup",
+            "rate",
+            "timeout",
+            "no-keepalive",
+            "requests-per-connection",
+            "idle",
+            "slow",
+            "pid",
+            "json",
+        ],
+        bench::load,
+    ),
+    entry(&["bench"], &["urls", "connect-to", "method", "body", "header", "mode"], bench::requests),
+    entry(&["bench"], &["expect-status", "expect-length", "expect-sha256", "expect-same"], bench::expectations),
+    entry(&["bench"], &["ca", "insecure", "sni"], bench::tls),
+    entry(&["bench"], &["backend", "uring-off", "log-level"], bench::starts_with),
+];
+
 /// Commands that answer and end, which drive no back-end.
 const ANSWERS: &[Entry] = &[
     entry(&["explain"], &["client", "header", "http2"], responses::explain),
@@ -147,6 +176,7 @@ const ANSWERS: &[Entry] = &[
             "schema",
             "reload",
             "top",
+            "bench",
             "ctl",
             "probe",
             "completions",
@@ -186,6 +216,10 @@ backends! {
         run(FILES, backend);
     }
 
+    fn options_of_the_load_generator_do_something(backend) {
+        run(BENCH, backend);
+    }
+
     fn options_of_tls_do_something(backend) {
         run(TLS, backend);
     }
@@ -210,7 +244,7 @@ fn every_option_of_every_command_has_an_entry() {
         }
     }
     let mut shown = BTreeSet::new();
-    for entry in [SERVER, COURSE, RELAY, LIMITS, FILES, TLS, ANSWERS].into_iter().flatten() {
+    for entry in [SERVER, COURSE, RELAY, LIMITS, FILES, TLS, BENCH, ANSWERS].into_iter().flatten() {
         for command in entry.commands {
             let command = command.split(' ').next().unwrap_or_default();
             shown.extend(entry.options.iter().map(|option| (command.to_owned(), (*option).to_owned())));

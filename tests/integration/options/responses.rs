@@ -105,6 +105,7 @@ pub fn log_format(case: &Case) {
         "explain" => &["explain", "/no/such/file", "GET", "http://127.0.0.1/"],
         "reload" => &["reload", "2147483647"],
         "top" => &["top", "127.0.0.1:1"],
+        "bench" => &["bench", "http://127.0.0.1:1/"],
         "ctl" => &["ctl", "status", "--socket", "/no/such/socket"],
         "completions" => &["completions", "bash"],
         command => &[command],

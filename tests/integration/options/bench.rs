@@ -1,0 +1,112 @@
+//! Options of `xps bench`. What its figures mean is in `tests/integration/bench.rs`.
+
+use std::fs;
+
+use serde_json::Value;
+
+use super::target::Case;
+use crate::support::tls::Authority;
+use crate::support::{Backend, Launch, Upstream, Xps};
+
+/// A folder with `/page`, served by xps.
+fn server(case: &Case, flags: &[&str]) -> Xps {
+    let words = ["serve", "public", "--listen", "127.0.0.1:0"];
+    Launch::new(case.backend, words).flags(flags.iter().copied()).in_folder(case.folder.path()).start()
+}
+
+fn report(case: &Case, words: &[&str]) -> Value {
+    let finished = Launch::new(case.backend, ["bench", "--json"]).flags(words.iter().copied()).run(b"");
+    serde_json::from_slice(&finished.output).unwrap_or_else(|error| panic!("{words:?}: {error}: {}", finished.errors))
+}
+
+/// A report of requests for the page.
+fn of_page(case: &Case, xps: &Xps, words: &[&str]) -> Value {
+    let url = format!("http://{}/page", xps.address());
+    report(case, &[&[url.as_str()], words].concat())
+}
+
+pub fn load(case: &Case) {
+    let xps = server(case, &[]);
+    let counted = of_page(case, &xps, &["--connections", "3", "--threads", "2", "--requests", "30", "--pipeline", "2"]);
+    assert_eq!((counted["requests"].as_u64(), counted["connections"].as_u64()), (Some(30), Some(3)));
+    assert_eq!((counted["threads"].as_u64(), counted["requests_per_connection_max"].as_u64()), (Some(2), Some(2)));
+    let timed = of_page(case, &xps, &["--duration", "300ms", "--warmup", "100ms", "--rate", "100", "--timeout", "9s"]);
+    let seconds = timed["seconds"].as_f64().expect("a number");
+    assert!((0.3..0.4).contains(&seconds), "{timed}");
+    assert_eq!((timed["requests"].as_u64(), timed["rate"].as_f64()), (Some(30), Some(100.0)), "{timed}");
+    for flags in [&["--no-keepalive"][..], &["--requests-per-connection", "1"]] {
+        let closing = of_page(case, &xps, &[&["-n", "10", "-c", "2"], flags].concat());
+        assert_eq!((closing["requests"].as_u64(), closing["errors"]["reset"].as_u64()), (Some(10), Some(0)));
+        assert!(closing["connects"].as_u64() >= Some(8), "{closing}");
+    }
+    let others = of_page(case, &xps, &["-n", "10", "-c", "2", "--idle", "2", "--slow", "2"]);
+    assert_eq!(others["requests"], 10);
+    let pid = xps.pid().to_string();
+    assert_eq!(of_page(case, &xps, &["-n", "10", "--pid", &pid])["server"]["pid"], xps.pid());
+}
+
+pub fn requests(case: &Case) {
+    let xps = server(case, &[]);
+    let address = xps.address().to_string();
+    let names = case.path("urls");
+    fs::write(&names, format!("http://{address}/page\n")).expect("a file");
+    assert_eq!(report(case, &["--urls", &names.display().to_string(), "-n", "4"])["requests"], 4);
+    let elsewhere = report(case, &["http://example.org/page", "--connect-to", &address, "-n", "4"]);
+    assert_eq!(elsewhere["requests"], 4);
+    // Files are not written to.
+    let posted = of_page(case, &xps, &["-n", "4", "--method", "PUT", "--body", "text", "--header", "X: y"]);
+    assert_eq!(posted["statuses"]["405"], 4, "{posted}");
+    let echo = Upstream::echo();
+    let url = format!("tcp://{}", echo.address());
+    assert_eq!(report(case, &[&url, "--mode", "connect", "-n", "4"])["sent_bytes"], 0);
+}
+
+pub fn expectations(case: &Case) {
+    let xps = server(case, &[]);
+    // The page is the word `page`.
+    let sum = "90ee1dd83d07b78b5b4da4f5d7a3d7b7ab3d7b3b3f1a5fd5ef32a93ad7b5b0d1";
+    for (flags, kind) in [
+        (&["--expect-status", "404"][..], "status"),
+        (&["--expect-length", "3"], "wrong_body"),
+        (&["--expect-length", "5"], "short_body"),
+        (&["--expect-sha256", sum], "wrong_body"),
+    ] {
+        assert_eq!(of_page(case, &xps, &[&["-n", "4"], flags].concat())["errors"][kind], 4, "{flags:?}");
+    }
+    let right = ["-n", "4", "--expect-status", "200", "--expect-length", "4", "--expect-same"];
+    assert_eq!(of_page(case, &xps, &right)["requests"], 4);
+}
+
+pub fn tls(case: &Case) {
+    let authority = Authority::new();
+    let site = authority.signed(&["localhost"]);
+    let (cert, key) = (site.cert.display().to_string(), site.key.display().to_string());
+    let xps = server(case, &["--tls-cert", &cert, "--tls-key", &key]);
+    let (port, ca) = (xps.address().port(), authority.ca().display().to_string());
+    let requests = |host: &str, flags: &[&str]| {
+        let url = format!("https://{host}:{port}/page");
+        let words = [&[url.as_str(), "-n", "4", "-c", "2"], flags].concat();
+        let finished = Launch::new(case.backend, ["bench", "--json"]).flags(words).run(b"");
+        serde_json::from_slice::<Value>(&finished.output).ok().and_then(|report| report["requests"].as_u64())
+    };
+    assert_eq!(requests("localhost", &["--ca", &ca]), Some(4));
+    assert_eq!(requests("localhost", &[]), None, "the system does not trust the authority of a test");
+    assert_eq!(requests("127.0.0.1", &["--insecure"]), Some(4));
+    assert_eq!(requests("127.0.0.1", &["--ca", &ca]), None, "the certificate is for another name");
+    // Without `Host`, the server would refuse a name that its certificate does not have.
+    let named = ["--ca", &ca, "--sni", "localhost", "-H", "Host: localhost"];
+    assert_eq!(requests("127.0.0.1", &named), Some(4));
+}
+
+pub fn starts_with(case: &Case) {
+    let xps = server(case, &[]);
+    let url = format!("http://{}/page", xps.address());
+    let words = ["bench", &url, "-n", "4", "--uring-off", "accept-multishot", "--log-level", "debug", "--json"];
+    let finished = Launch::new(case.backend, words).flags(["--log-format", "json"]).run(b"");
+    let report: Value = serde_json::from_slice(&finished.output).expect("a report");
+    assert_eq!(report["manifest"]["backend"], if case.backend == Backend::Epoll { "epoll" } else { "io_uring" });
+    let records = finished.errors.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let measuring = records.map(|mut record| record["fields"].take()).find(|fields| fields["message"] == "measuring");
+    let fields = measuring.expect("a record of the level that was asked for");
+    assert!(fields["uring_off"].as_str().is_some_and(|off| off.contains("accept-multishot")), "{fields}");
+}
