@@ -148,7 +148,7 @@ fn push_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
 }
 
 /// Appends a target. A byte that would end it or its line is escaped.
-fn push_target(out: &mut Vec<u8>, target: &str) {
+pub(super) fn push_target(out: &mut Vec<u8>, target: &str) {
     for &byte in target.as_bytes() {
         if byte.is_ascii_graphic() && byte != b'#' {
             out.push(byte);

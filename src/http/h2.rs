@@ -15,7 +15,8 @@
 //! | [`block_reader`] | the fragments of a field block, decoded as they arrive |
 //! | [`field_block`] | one decoded list of fields, within limits |
 //! | [`head`] | request heads and trailers in such a list |
-//! | [`block_writer`] | the frames around the field block of a response |
+//! | [`response`] | what a client must know of a response head in such a list |
+//! | [`block_writer`] | the frames around the field block of a response or a request |
 //! | [`priority`] | the `Priority` field, also in PRIORITY_UPDATE |
 //!
 //! ```text
@@ -34,6 +35,7 @@ pub mod head;
 pub mod hpack;
 pub mod priority;
 pub mod reader;
+pub mod response;
 pub mod settings;
 pub mod window;
 

@@ -65,7 +65,7 @@ pub struct DeclaredLength {
 }
 
 impl BadHead {
-    const fn malformed(reason: &'static str) -> Self {
+    pub(super) const fn malformed(reason: &'static str) -> Self {
         Self::Malformed(ErrorResponse::bad_request(reason))
     }
 
@@ -139,7 +139,7 @@ pub fn parse_trailers(block: &FieldBlock) -> Result<Fields<'_>, BadHead> {
     }
 }
 
-fn check_size(block: &FieldBlock) -> Result<(), ErrorResponse> {
+pub(super) fn check_size(block: &FieldBlock) -> Result<(), ErrorResponse> {
     let reason = match block.excess() {
         None => return Ok(()),
         Some(Excess::Size) => "the head is too large",
@@ -230,7 +230,7 @@ const TOO_MANY: ErrorResponse =
     ErrorResponse::new(Status::REQUEST_HEADER_FIELDS_TOO_LARGE, "there are too many fields");
 
 /// A field's name: a token in lower case (RFC 9113, 8.2.1).
-fn check_name(name: &[u8]) -> Result<(), BadHead> {
+pub(super) fn check_name(name: &[u8]) -> Result<(), BadHead> {
     if !name.is_empty() && name.iter().all(|&byte| NAME[usize::from(byte)]) {
         return Ok(());
     }
@@ -241,7 +241,7 @@ fn check_name(name: &[u8]) -> Result<(), BadHead> {
 }
 
 /// A field's value: no control characters but tabs, no white space around it.
-fn check_value(value: &[u8]) -> Result<(), BadHead> {
+pub(super) fn check_value(value: &[u8]) -> Result<(), BadHead> {
     // Without branches, so that the compiler can vectorise it.
     let is_bad = |byte: u8| (byte < b' ' && byte != b'\t') | (byte == 0x7f);
     if value.iter().fold(false, |found, &byte| found | is_bad(byte)) {
@@ -253,10 +253,10 @@ fn check_value(value: &[u8]) -> Result<(), BadHead> {
     }
 }
 
-const LOOSE: BadHead = BadHead::malformed("a field's value begins or ends with white space");
+pub(super) const LOOSE: BadHead = BadHead::malformed("a field's value begins or ends with white space");
 
 /// Fields of the connection do not exist in HTTP/2 (RFC 9113, 8.2.2).
-fn check_connection(name: &[u8], value: &[u8]) -> Result<(), BadHead> {
+pub(super) fn check_connection(name: &[u8], value: &[u8]) -> Result<(), BadHead> {
     match Known::recognise(name) {
         Some(
             Known::Connection | Known::KeepAlive | Known::ProxyConnection | Known::TransferEncoding | Known::Upgrade,
