@@ -56,6 +56,7 @@ mod file;
 mod http;
 mod limit;
 mod load;
+mod nearest;
 #[cfg(feature = "internals")]
 mod planted;
 mod session;

@@ -86,6 +86,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("table", &[]),
     ("waiter", &["table"]),
     ("planted", &[]),
+    ("nearest", &[]),
     ("buffer", &[]),
     ("calendar", &[]),
     ("http", &["calendar"]),
@@ -121,7 +122,10 @@ const ARROWS: &[(&str, &[&str])] = &[
             "waiter",
         ],
     ),
-    ("config", &["buffer", "driver", "file", "http", "limit", "session", "tcp", "telemetry", "tls", "upstream"]),
+    (
+        "config",
+        &["buffer", "driver", "file", "http", "limit", "nearest", "session", "tcp", "telemetry", "tls", "upstream"],
+    ),
     (
         "core",
         &[
@@ -144,7 +148,20 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     (
         "load",
-        &["buffer", "client", "core", "driver", "http", "table", "tcp", "telemetry", "tls", "transport", "upstream"],
+        &[
+            "buffer",
+            "client",
+            "core",
+            "driver",
+            "http",
+            "nearest",
+            "table",
+            "tcp",
+            "telemetry",
+            "tls",
+            "transport",
+            "upstream",
+        ],
     ),
     (
         "cli",

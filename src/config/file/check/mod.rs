@@ -5,7 +5,6 @@
 //!   works on a file whose shape is wrong elsewhere. It does not report problems of shape.
 
 mod meaning;
-pub(super) mod nearest;
 mod report;
 mod shape;
 mod words;

@@ -3,7 +3,7 @@
 use strsim::osa_distance;
 
 /// The name most similar to `written`, if one is similar enough.
-pub(in crate::config::file) fn nearest<'n>(written: &str, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
+pub fn nearest<'n>(written: &str, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
     /// Longer names are not compared, since the distance takes quadratic time.
     const LENGTH_MAX: usize = 64;
     if written.len() > LENGTH_MAX {

@@ -7,7 +7,7 @@ use jsonc_parser::common::Ranged;
 
 use super::super::problem::{Problem, Source};
 use super::super::tree;
-use super::nearest::nearest;
+use crate::nearest::nearest;
 
 /// The problems so far.
 pub(super) struct Report<'r, 't> {

@@ -12,9 +12,9 @@ use serde_json::{Number, Value as Json};
 
 use super::super::model::text;
 use super::super::tree;
-use super::nearest::nearest;
 use super::report::{Report, is_missing, shortened};
 use super::words::{self, alternatives, resolve, types};
+use crate::nearest::nearest;
 
 /// Reports all violations of the schema.
 pub(super) fn check(tree: &Value<'_>, schema: &Json, report: &mut Report<'_, '_>) {

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use super::TextError;
-use crate::config::file::check::nearest::nearest;
 use crate::driver::Feature;
+use crate::nearest::nearest;
 use crate::telemetry::access_log::{BadTemplate, LineFormat, Template, VARIABLES};
 
 /// The destination of the access log.
