@@ -136,3 +136,17 @@ for path in sys.argv[2:]:
         }
     }
 }
+
+const BENCH_REPORT: &str = "docs/bench-report.schema.json";
+
+/// `XPS_UPDATE=1 cargo test --test schema` writes it again.
+#[test]
+fn the_schema_of_bench_reports_is_that_of_the_code() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(BENCH_REPORT);
+    let expected = xps::internals::load::report::export::schema();
+    if std::env::var_os("XPS_UPDATE").is_some() {
+        std::fs::write(&path, &expected).expect("the schema is written");
+    }
+    let found = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(found == expected, "{BENCH_REPORT} is out of date: run `XPS_UPDATE=1 cargo test --test schema`");
+}

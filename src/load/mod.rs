@@ -19,7 +19,7 @@ mod manifest;
 mod plan;
 pub mod processor;
 mod progress;
-mod report;
+pub mod report;
 mod run;
 mod run_delay;
 mod schedule;

@@ -3,6 +3,12 @@
 //! Times are in milliseconds unless a name says otherwise. What could not be measured is absent, never
 //! zero.
 
+pub mod export;
+#[cfg(any(test, feature = "internals"))]
+pub mod sample;
+pub mod table;
+pub mod units;
+
 use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
@@ -252,12 +258,6 @@ impl Distribution {
         }
         let is_supported = |percent: &f64| samples as f64 * (100.0 - percent) / 100.0 >= SAMPLES_ABOVE_MIN;
         let at = |percent: f64| Percentile { percent, value: millis(nanos.value_at_percentile(percent)) };
-        // From the median's half on, in equal steps of the logarithm of what lies above.
-        let decades = (samples as f64).log10();
-        let curve = (0..=CURVE_POINTS).map(|point| {
-            let above = 10f64.powf(-decades * f64::from(point) / f64::from(CURVE_POINTS));
-            at(100.0 * (1.0 - above))
-        });
         Some(Self {
             samples,
             min: millis(nanos.min()),
@@ -265,7 +265,7 @@ impl Distribution {
             deviation: nanos.stdev() / NANOS_PER_MILLI,
             max: millis(nanos.max()),
             percentiles: PERCENTILES.into_iter().filter(is_supported).map(at).collect(),
-            curve: curve.collect(),
+            curve: curve(nanos),
         })
     }
 
@@ -275,9 +275,67 @@ impl Distribution {
     }
 }
 
+/// The values at quantiles from 0 on, in equal steps of the logarithm of the part above. In one pass.
+fn curve(nanos: &Histogram<u64>) -> Vec<Percentile> {
+    let samples = nanos.len();
+    let decades = (samples as f64).log10();
+    let mut recorded = nanos.iter_recorded();
+    let (mut value, mut reached) = (0, 0);
+    let points = (0..CURVE_POINTS).map(|point| {
+        let above = 10f64.powf(-decades * f64::from(point) / f64::from(CURVE_POINTS - 1));
+        let wanted = (((1.0 - above) * samples as f64).ceil() as u64).clamp(1, samples);
+        while reached < wanted {
+            let Some(step) = recorded.next() else { break };
+            reached += step.count_since_last_iteration();
+            value = step.value_iterated_to();
+        }
+        Percentile { percent: 100.0 * (1.0 - above), value: millis(value) }
+    });
+    points.collect()
+}
+
 const NANOS_PER_MILLI: f64 = 1e6;
 
 /// Nanoseconds in milliseconds.
 fn millis(nanos: u64) -> f64 {
     nanos as f64 / NANOS_PER_MILLI
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::tally::new_histogram;
+
+    fn of(nanos: impl IntoIterator<Item = u64>) -> Distribution {
+        let mut histogram = new_histogram();
+        nanos.into_iter().for_each(|nanos| histogram.saturating_record(nanos));
+        Distribution::of(&histogram).expect("values")
+    }
+
+    #[test]
+    fn a_percentile_is_there_if_ten_values_lie_above_it() {
+        assert_eq!(Distribution::of(&new_histogram()), None);
+        let percents = |count: u64| of(1..=count).percentiles.last().map(|at| at.percent);
+        assert_eq!(percents(19), None);
+        assert_eq!(percents(20), Some(50.0));
+        assert_eq!(percents(999), Some(95.0));
+        assert_eq!(percents(1000), Some(99.0));
+        assert_eq!(of(1..=1000).percentile(99.0), Some(0.000_99));
+        assert_eq!(of(1..=1000).percentile(99.9), None);
+    }
+
+    #[test]
+    fn the_curve_has_the_values_of_its_quantiles() {
+        let mut histogram = new_histogram();
+        (0..5000u64).for_each(|index| histogram.saturating_record(1000 + index * index));
+        let curve = Distribution::of(&histogram).expect("values").curve;
+        assert_eq!(curve.len(), 200);
+        for at in curve.iter().filter(|at| at.percent > 0.1) {
+            let expected = millis(histogram.value_at_percentile(at.percent));
+            // The count that a quantile means may be rounded either way.
+            assert!((at.value - expected).abs() <= expected * 0.01, "{at:?}, not {expected}");
+        }
+        assert!(curve.windows(2).all(|pair| pair[0].percent < pair[1].percent && pair[0].value <= pair[1].value));
+        assert_eq!(of([7]).curve.last().map(|at| at.value), Some(0.000_007));
+    }
 }
