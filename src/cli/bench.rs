@@ -15,6 +15,7 @@ use crate::core::StartError;
 use crate::driver::probe;
 use crate::driver::signals::StopSignals;
 use crate::load::processor::{ProcessorTime, resident_bytes_max};
+use crate::load::report::{export, table};
 use crate::load::{Circumstances, Expect, Plan, Report, Run, RunError, ServerUse, Stop};
 use crate::telemetry;
 
@@ -28,14 +29,9 @@ pub fn run(options: BenchOptions, invocation: &Invocation) -> Result<(), Failure
     let targets = target::read(&options)?;
     let plan = plan_of(&options, &targets, invocation)?;
     let report = measure(&plan, targets.into_iter().map(|target| target.url).collect(), options.output.pid)?;
-    let text = if options.output.json { json(&report)? } else { format!("{report:#?}\n") };
+    let text = if options.output.json { export::json(&report) } else { table::text(&report) };
     super::print(text.as_bytes())?;
     if report.requests == 0 { Err(Failure::NothingMeasured) } else { Ok(()) }
-}
-
-fn json(report: &Report) -> Result<String, Failure> {
-    let json = serde_json::to_string_pretty(report).map_err(|error| Failure::Output(error.into()))?;
-    Ok(format!("{json}\n"))
 }
 
 /// What is to be done.
@@ -60,7 +56,8 @@ fn plan_of(options: &BenchOptions, targets: &[target::Target], invocation: &Invo
         connections,
         idle: load.idle,
         slow: load.slow,
-        depth: load.pipeline as usize,
+        pipeline: load.pipeline as usize,
+        streams: load.streams as usize,
         requests_per_connection: if load.no_keepalive { Some(1) } else { load.requests_per_connection },
         stop: load.requests.map_or(Stop::After(load.duration.0), Stop::Requests),
         warmup: load.warmup.0,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::plan::{HttpVersion, Plan, Work};
+use super::plan::Plan;
 use super::processor::{ProcessorTime, share_one_processor};
 use super::report::{ClientCost, Distribution, Manifest, Pacing, REPORT_VERSION, Report, RingCost, ServerCost};
 use super::run::Outcome;
@@ -54,18 +54,19 @@ const LAG_MILLIS: f64 = 1.0;
 impl Report {
     /// The report of a run.
     pub fn new(plan: &Plan, outcome: &Outcome, circumstances: Circumstances) -> Self {
-        let Outcome { tally, measured, busiest } = outcome;
+        let Outcome { tally, measured, busiest, protocols } = outcome;
         let Circumstances { targets, command, client, server } = circumstances;
         let seconds = measured.as_secs_f64();
         let is_open_loop = plan.rate.is_some();
+        let depth = if protocols.contains("HTTP/2") { plan.streams } else { plan.pipeline };
         let per_second = |count: u64| if seconds > 0.0 { count as f64 / seconds } else { 0.0 };
         let busiest_thread_share = if seconds > 0.0 { busiest.as_secs_f64() / seconds } else { 0.0 };
         let mut report = Self {
             version: REPORT_VERSION,
             targets,
-            protocol: outcome_protocol(plan).to_owned(),
+            protocol: protocols.iter().copied().collect::<Vec<_>>().join(", "),
             connections: plan.connections,
-            requests_per_connection_max: u32::try_from(plan.depth).unwrap_or(u32::MAX),
+            requests_per_connection_max: u32::try_from(depth).unwrap_or(u32::MAX),
             threads: plan.threads,
             rate: plan.rate,
             seconds,
@@ -149,15 +150,6 @@ impl ServerUse {
                 completions_per_request: ring.completions as f64 / requests,
             }),
         }
-    }
-}
-
-/// What was spoken.
-fn outcome_protocol(plan: &Plan) -> &'static str {
-    match plan.origins.first().map(|origin| &origin.work) {
-        Some(Work::Http { version: HttpVersion::Http2, .. }) => "HTTP/2",
-        Some(Work::Http { version: HttpVersion::Http1, .. }) => "HTTP/1.1",
-        Some(Work::Tcp { .. }) | None => "TCP",
     }
 }
 

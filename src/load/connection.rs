@@ -13,12 +13,14 @@ use std::sync::Arc;
 
 use super::exchange::{Judge, Prepared, Sent};
 use super::http1::Http1;
-use super::plan::Work;
+use super::http2::Http2;
+use super::plan::{HttpVersion, Plan, Work};
 use super::tally::ErrorKind;
 use super::tcp::Tcp;
 use crate::buffer::{Buffer, Chain, Chunk, Inbox};
 use crate::driver::{Ops, Outcome, Time, Token};
 use crate::tcp::{CloseKind, End};
+use crate::tls::Handshake;
 use crate::upstream::{ConnectError, OutboundConnection};
 
 /// What a connection is for.
@@ -71,6 +73,7 @@ enum State {
 #[derive(Debug)]
 enum Talk {
     Http1(Http1),
+    Http2(Http2),
     Tcp(Tcp),
 }
 
@@ -132,7 +135,7 @@ impl Connection {
         &mut self,
         work: &Work,
         prepared: &mut Prepared,
-        depth: usize,
+        plan: &Plan,
         judge: &mut Judge<'_>,
         ops: &mut Ops,
     ) -> Status {
@@ -144,7 +147,7 @@ impl Connection {
                     self.state = State::Closing;
                     return Status::Unreachable(error);
                 }
-                let Some(talk) = self.begin(work, depth) else { return Status::Connecting };
+                let Some(talk) = self.begin(work, plan) else { return Status::Connecting };
                 self.state = State::Talking(talk);
                 self.connected = judge.now;
                 if let Some(transport) = self.outbound.transport() {
@@ -172,11 +175,17 @@ impl Connection {
     }
 
     /// The protocol, once the connection is made.
-    fn begin(&mut self, work: &Work, depth: usize) -> Option<Talk> {
-        self.outbound.transport()?;
-        Some(match work {
-            Work::Tcp { mode, payload } => Talk::Tcp(Tcp::new(*mode, Chunk::shared(Arc::clone(payload)))),
-            Work::Http { .. } => Talk::Http1(Http1::new(depth)),
+    fn begin(&mut self, work: &Work, plan: &Plan) -> Option<Talk> {
+        let chosen = match self.outbound.transport()?.handshake() {
+            Some(Handshake::Done(info)) => info.protocol,
+            Some(Handshake::InProgress | Handshake::Failed(_)) | None => None,
+        };
+        Some(match (work, chosen) {
+            (Work::Tcp { mode, payload }, _) => Talk::Tcp(Tcp::new(*mode, Chunk::shared(Arc::clone(payload)))),
+            (Work::Http { .. }, Some(b"h2")) | (Work::Http { version: HttpVersion::Http2, .. }, None) => {
+                Talk::Http2(Http2::new(plan.streams, &mut self.out))
+            }
+            (Work::Http { .. }, _) => Talk::Http1(Http1::new(plan.pipeline)),
         })
     }
 
@@ -194,6 +203,7 @@ impl Connection {
         let is_all_sent = self.out.is_empty() && transport.can_send();
         match talk {
             Talk::Http1(http) => http.read(&mut self.inbox, prepared, judge)?,
+            Talk::Http2(http) => http.read(&mut self.inbox, &mut self.out, prepared, judge)?,
             Talk::Tcp(tcp) => {
                 tcp.read(&mut self.inbox, judge)?;
                 if is_all_sent {
@@ -207,6 +217,7 @@ impl Connection {
             }
             match talk {
                 Talk::Http1(http) => http.on_end(&self.inbox, prepared, judge)?,
+                Talk::Http2(http) => http.on_end()?,
                 Talk::Tcp(tcp) => tcp.on_end(judge)?,
             }
             return Ok(true);
@@ -223,6 +234,7 @@ impl Connection {
             && is_within
             && match talk {
                 Talk::Http1(http) => http.may_request(),
+                Talk::Http2(http) => http.may_request(),
                 Talk::Tcp(tcp) => tcp.may_request(),
             }
     }
@@ -240,14 +252,20 @@ impl Connection {
                 tcp.request(sent, judge, &mut self.out);
             }
             Talk::Http1(http) => http.request(prepared, sent, &mut self.out),
+            Talk::Http2(http) => http.request(prepared, sent, &mut self.out),
             Talk::Tcp(tcp) => tcp.request(sent, judge, &mut self.out),
         }
     }
 
     /// Submits what is to be sent.
     pub fn flush(&mut self, now: Time, ops: &mut Ops) {
-        let (State::Talking(talk), Some(transport)) = (&self.state, self.outbound.transport()) else { return };
+        let (State::Talking(talk), Some(transport)) = (&mut self.state, self.outbound.transport()) else { return };
         if transport.can_send() {
+            if let Talk::Http2(http) = talk
+                && self.out.is_empty()
+            {
+                http.send_bodies(&mut self.out);
+            }
             if !self.out.is_empty() {
                 transport.send(std::mem::take(&mut self.out), ops);
             } else if let Talk::Tcp(tcp) = talk
@@ -279,11 +297,27 @@ impl Connection {
         talk.sent().enumerate().for_each(|(at, sent)| judge.on_error(sent, if at == 0 { kind } else { behind }));
     }
 
-    /// Whether the oldest request in progress was sent before this.
-    pub fn has_waited_since(&self, before: Time) -> bool {
+    /// Counts requests that were sent before this as timed out. `true`: the connection is of no further use.
+    pub fn time_out(&mut self, before: Time, judge: &mut Judge<'_>) -> bool {
+        let State::Talking(talk) = &mut self.state else { return false };
+        if talk.oldest().is_none_or(|oldest| oldest > before) {
+            return false;
+        }
+        if let Talk::Http2(http) = talk {
+            http.give_up(before, judge, &mut self.out);
+            return false;
+        }
+        self.fail(ErrorKind::Timeout, judge);
+        true
+    }
+
+    /// The protocol that is spoken, by its usual name.
+    pub const fn protocol(&self) -> Option<&'static str> {
         match &self.state {
-            State::Talking(talk) => talk.oldest().is_some_and(|oldest| oldest <= before),
-            State::Connecting | State::Closing => false,
+            State::Talking(Talk::Http1(_)) => Some("HTTP/1.1"),
+            State::Talking(Talk::Http2(_)) => Some("HTTP/2"),
+            State::Talking(Talk::Tcp(_)) => Some("TCP"),
+            State::Connecting | State::Closing => None,
         }
     }
 
@@ -320,16 +354,18 @@ impl Connection {
 
 impl Talk {
     /// What a request in progress fails with when the connection breaks.
-    const fn broken(&self) -> ErrorKind {
+    fn broken(&self) -> ErrorKind {
         match self {
             Self::Http1(http) if http.is_in_response() => ErrorKind::ShortBody,
-            Self::Http1(_) | Self::Tcp(_) => ErrorKind::Reset,
+            Self::Http2(http) if http.is_in_response() => ErrorKind::ShortBody,
+            Self::Http1(_) | Self::Http2(_) | Self::Tcp(_) => ErrorKind::Reset,
         }
     }
 
     fn is_over(&self) -> bool {
         match self {
             Self::Http1(http) => http.is_over(),
+            Self::Http2(http) => http.is_over(),
             Self::Tcp(tcp) => tcp.is_over(),
         }
     }
@@ -337,15 +373,17 @@ impl Talk {
     fn oldest(&self) -> Option<Time> {
         match self {
             Self::Http1(http) => http.oldest(),
+            Self::Http2(http) => http.oldest(),
             Self::Tcp(tcp) => tcp.oldest(),
         }
     }
 
     fn sent(&self) -> impl Iterator<Item = Sent> {
-        let (http, tcp) = match self {
-            Self::Http1(http) => (Some(http.sent()), None),
-            Self::Tcp(tcp) => (None, tcp.sent()),
+        let (http1, http2, tcp) = match self {
+            Self::Http1(http) => (Some(http.sent()), None, None),
+            Self::Http2(http) => (None, Some(http.sent()), None),
+            Self::Tcp(tcp) => (None, None, tcp.sent()),
         };
-        http.into_iter().flatten().chain(tcp)
+        http1.into_iter().flatten().chain(http2.into_iter().flatten()).chain(tcp)
     }
 }

@@ -7,7 +7,7 @@ use super::body::{BodyCheck, Reference};
 use super::plan::{Expect, HttpTarget};
 use super::tally::{ErrorKind, Tally, Times};
 use crate::buffer::Chunk;
-use crate::client::Request;
+use crate::client::{Http2Request, Request};
 use crate::driver::Time;
 use crate::http::{BodyFraming, Method};
 
@@ -45,7 +45,9 @@ pub struct Prepared {
 pub struct PreparedTarget {
     /// Its head for HTTP/1.1.
     pub http1: Request,
-    /// Its body.
+    /// It for HTTP/2, with its body.
+    pub http2: Http2Request,
+    /// Its body, for HTTP/1.1.
     pub body: Option<Chunk>,
     /// The body of its first response.
     pub reference: Reference,
@@ -68,17 +70,20 @@ impl PreparedTarget {
     fn new(target: &HttpTarget, closes: bool) -> Self {
         let method = Method::from_token(target.method.as_bytes()).unwrap_or(Method::Get);
         let mut builder = Request::builder(method, &target.path, &target.authority);
+        let mut http2 = Http2Request::builder(method, target.scheme, &target.authority, &target.path);
         for (name, value) in &target.fields {
             builder = builder.field(name, value);
+            http2 = http2.field(name, value);
         }
         if let Some(body) = &target.body {
             builder = builder.body(BodyFraming::Length(body.len() as u64));
+            http2 = http2.body(Chunk::shared(Arc::clone(body)));
         }
         if closes {
             builder = builder.close();
         }
         let body = target.body.as_ref().filter(|body| !body.is_empty()).map(|body| Chunk::shared(Arc::clone(body)));
-        Self { http1: builder.end(), body, reference: Reference::default() }
+        Self { http1: builder.end(), http2: http2.end(), body, reference: Reference::default() }
     }
 }
 

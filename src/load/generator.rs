@@ -11,7 +11,7 @@
 //! requests become due by the clock, and go to the connection that has been free for longest. A connection
 //! that ends is replaced; one that cannot be made is tried again after a pause.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -68,6 +68,8 @@ pub struct Generator {
     run_delay: RunDelay,
     /// Why the last connection could not be made.
     unreachable: Option<(usize, ConnectError)>,
+    /// What was spoken.
+    protocols: BTreeSet<&'static str>,
     /// Bytes of connections that have ended.
     ended_bytes: (u64, u64),
     /// Bytes sent and received when measuring began.
@@ -127,6 +129,8 @@ pub struct ThreadResult {
     pub measured: Duration,
     /// How long its thread ran on a processor meanwhile.
     pub busy: Duration,
+    /// What was spoken.
+    pub protocols: BTreeSet<&'static str>,
     /// Why nothing could be measured: no connection could be made. With the index of the origin.
     pub unreachable: Option<(usize, ConnectError)>,
 }
@@ -158,6 +162,7 @@ impl Generator {
             progress,
             run_delay: RunDelay::new(),
             unreachable: None,
+            protocols: BTreeSet::new(),
             ended_bytes: (0, 0),
             first_bytes: (0, 0),
             busy: Duration::ZERO,
@@ -175,7 +180,13 @@ impl Generator {
         self.tally.unsent = self.schedule.unsent();
         let has_any = self.tally.requests > 0 || self.tally.errors.total() > self.tally.errors.connect;
         let unreachable = self.unreachable.filter(|_| !has_any);
-        ThreadResult { measured: end.since(self.tally.start()), tally: self.tally, busy: self.busy, unreachable }
+        ThreadResult {
+            measured: end.since(self.tally.start()),
+            tally: self.tally,
+            busy: self.busy,
+            protocols: self.protocols,
+            unreachable,
+        }
     }
 
     /// Makes connections that are missing.
@@ -236,14 +247,15 @@ impl Generator {
             tally: (is_load && self.phase.counts()).then_some(&mut self.tally),
         };
         let before = connection.transferred();
-        let mut status = connection.advance(work, prepared, self.plan.depth, &mut judge, &mut self.ops);
+        let mut status = connection.advance(work, prepared, &self.plan, &mut judge, &mut self.ops);
         if let Status::Connected = status {
             self.missing.connecting -= 1;
+            self.protocols.extend(connection.protocol());
             if is_load && self.phase.counts() && connection.connecting_since() >= self.tally.start() {
                 record(&mut self.tally.connect_time, now.since(connection.connecting_since()));
             }
             let mut judge = Judge { now, counts_from: self.tally.start(), expect: &self.plan.expect, tally: None };
-            status = connection.advance(work, prepared, self.plan.depth, &mut judge, &mut self.ops);
+            status = connection.advance(work, prepared, &self.plan, &mut judge, &mut self.ops);
         }
         match status {
             Status::Connecting | Status::Connected => {}
@@ -329,21 +341,20 @@ impl Generator {
     /// Acts on time-outs, and lets slow readers read on.
     fn scan(&mut self, now: Time) {
         self.next_scan = now + self.scan_interval();
+        // At the start of the clock nothing has been sent for that long.
+        let sent_before = Time::from_nanos(now.as_nanos().saturating_sub(self.plan.timeout.as_nanos() as u64));
         let keys: Vec<_> = self.connections.keys().collect();
         for key in keys {
             let Some(connection) = self.connections.get_mut(key) else { continue };
-            let has_timed_out = now
-                .as_nanos()
-                .checked_sub(self.plan.timeout.as_nanos() as u64)
-                .map(Time::from_nanos)
-                .is_some_and(|before| connection.role == Role::Load && connection.has_waited_since(before));
-            if has_timed_out {
-                let is_load = connection.role == Role::Load;
-                let tally = (is_load && self.phase.counts()).then_some(&mut self.tally);
-                let mut judge = Judge { now, counts_from: Time::ZERO, expect: &self.plan.expect, tally };
-                judge.counts_from = judge.tally.as_ref().map_or(Time::ZERO, |tally| tally.start());
-                let before = connection.transferred();
-                connection.fail(ErrorKind::Timeout, &mut judge);
+            let is_load = connection.role == Role::Load;
+            let mut judge = Judge {
+                now,
+                counts_from: self.tally.start(),
+                expect: &self.plan.expect,
+                tally: (is_load && self.phase.counts()).then_some(&mut self.tally),
+            };
+            let before = connection.transferred();
+            if is_load && connection.time_out(sent_before, &mut judge) {
                 connection.close(CloseKind::Reset, &mut self.ops, now);
                 self.on_ended(key, before);
             } else {

@@ -15,6 +15,7 @@ mod connection;
 mod exchange;
 mod generator;
 mod http1;
+mod http2;
 mod manifest;
 mod plan;
 pub mod processor;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::buffer::PoolConfig;
 use crate::driver::FeatureSet;
 use crate::driver::probe::Selection;
+use crate::http::Scheme;
 use crate::tls::TlsPeer;
 use crate::upstream::UpstreamAddress;
 
@@ -20,8 +21,10 @@ pub struct Plan {
     pub idle: u32,
     /// Connections that send requests and read the responses at a trickle. Their responses are not counted.
     pub slow: u32,
-    /// Requests in progress on one connection at the same time: pipelined, or as streams.
-    pub depth: usize,
+    /// Requests in progress on one connection at the same time, with HTTP/1.1: pipelined.
+    pub pipeline: usize,
+    /// The same with HTTP/2: as streams.
+    pub streams: usize,
     /// Requests on one connection, after which it is closed. `None`: no limit.
     pub requests_per_connection: Option<u64>,
     /// When it ends.
@@ -107,8 +110,8 @@ pub enum HttpVersion {
 pub struct HttpTarget {
     /// The method: a token.
     pub method: String,
-    /// `http` or `https`.
-    pub scheme: &'static str,
+    /// The scheme of its URL.
+    pub scheme: Scheme,
     /// The value of `Host`, or `:authority`.
     pub authority: String,
     /// The path with its query.

@@ -1,5 +1,6 @@
 //! Runs a [`Plan`]: one thread for each share of it, and one that waits for them.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
@@ -40,6 +41,8 @@ pub struct Outcome {
     pub measured: Duration,
     /// How long the busiest of them ran on a processor meanwhile.
     pub busiest: Duration,
+    /// The protocols that were spoken.
+    pub protocols: BTreeSet<&'static str>,
 }
 
 /// A run in progress.
@@ -138,7 +141,9 @@ impl Run {
         let mut all: Option<Tally> = None;
         let mut unreachable = None;
         let has_any = results.iter().any(|result| result.unreachable.is_none());
-        for ThreadResult { tally, unreachable: failed, .. } in results {
+        let mut protocols = BTreeSet::new();
+        for ThreadResult { tally, unreachable: failed, protocols: spoken, .. } in results {
+            protocols.extend(spoken);
             unreachable = unreachable.or(failed);
             match &mut all {
                 Some(all) => all.add(&tally),
@@ -149,7 +154,7 @@ impl Run {
             return Err(RunError::Unreachable { address: self.addresses[origin].clone(), error });
         }
         let tally = all.ok_or_else(|| io::Error::other("a run without threads"))?;
-        Ok(Outcome { tally, measured, busiest })
+        Ok(Outcome { tally, measured, busiest, protocols })
     }
 }
 

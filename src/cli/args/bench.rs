@@ -66,6 +66,10 @@ pub struct LoadOptions {
     #[arg(long, value_name = "N", env = "XPS_PIPELINE", default_value_t = 1,
           value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub pipeline: u32,
+    /// Requests in progress on each connection at the same time, with HTTP/2
+    #[arg(long, value_name = "N", env = "XPS_STREAMS", default_value_t = 1,
+          value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub streams: u32,
     /// Close each connection after one request
     #[arg(long, env = "XPS_NO_KEEPALIVE", value_parser = BoolishValueParser::new(),
           conflicts_with = "requests_per_connection")]
@@ -97,6 +101,13 @@ pub struct RequestOptions {
     /// Body to send with each request; @FILE: the content of a file. With tcp://: the bytes to send
     #[arg(long, value_name = "TEXT|@FILE", env = "XPS_BODY")]
     pub body: Option<String>,
+    /// Speak HTTP/2 with http://, without asking
+    #[arg(long, env = "XPS_HTTP2_PRIOR_KNOWLEDGE", value_parser = BoolishValueParser::new())]
+    pub http2_prior_knowledge: bool,
+    /// Do not offer HTTP/2 with https://
+    #[arg(long = "http1.1", env = "XPS_HTTP1_1", value_parser = BoolishValueParser::new(),
+          conflicts_with = "http2_prior_knowledge")]
+    pub http1_1: bool,
     /// Connect to this address instead of the one in the URL
     #[arg(long, value_name = "HOST:PORT|unix:/PATH", env = "XPS_CONNECT_TO")]
     pub connect_to: Option<UpstreamAddress>,

@@ -9,7 +9,7 @@ use super::super::args::{BenchOptions, BenchTls};
 use super::super::failure::Failure;
 use crate::config::UpstreamAddress;
 use crate::core::StartError;
-use crate::http::{is_own, token::is_token};
+use crate::http::{self, is_own, token::is_token};
 use crate::load::{HttpTarget, HttpVersion, Origin, Work};
 use crate::tls::server::Crypto;
 use crate::tls::{ClientSettings, ClientTls};
@@ -125,7 +125,7 @@ impl Target {
 pub fn origins(targets: &[Target], options: &BenchOptions) -> Result<Vec<Origin>, Failure> {
     let request = Request::of(options)?;
     let tls = match targets.iter().any(Target::is_tls) {
-        true => Some(settings(&options.tls)?),
+        true => Some(settings(options)?),
         false => None,
     };
     let mut origins: Vec<(&Target, Origin)> = Vec::new();
@@ -144,7 +144,8 @@ pub fn origins(targets: &[Target], options: &BenchOptions) -> Result<Vec<Origin>
             _ => None,
         };
         let work = if target.is_http() {
-            Work::Http { version: HttpVersion::Http1, targets: vec![request.to(target)] }
+            let version = if options.request.http2_prior_knowledge { HttpVersion::Http2 } else { HttpVersion::Http1 };
+            Work::Http { version, targets: vec![request.to(target)] }
         } else {
             let payload = request.body.clone().unwrap_or_else(|| Arc::from(DEFAULT_PAYLOAD));
             Work::Tcp { mode: options.request.mode, payload }
@@ -158,13 +159,15 @@ pub fn origins(targets: &[Target], options: &BenchOptions) -> Result<Vec<Origin>
     Ok(origins.into_iter().map(|(_, origin)| origin).collect())
 }
 
-fn settings(BenchTls { ca, insecure, sni }: &BenchTls) -> Result<ClientTls, Failure> {
+fn settings(options: &BenchOptions) -> Result<ClientTls, Failure> {
+    let BenchTls { ca, insecure, sni } = &options.tls;
+    let offered: &[&[u8]] = if options.request.http1_1 { &[b"http/1.1"] } else { &[b"h2", b"http/1.1"] };
     let settings = ClientSettings {
         verify: !insecure,
         ca: ca.clone(),
         server_name: sni.clone(),
         certificate: None,
-        alpn: vec![b"http/1.1".to_vec()],
+        alpn: offered.iter().map(|name| name.to_vec()).collect(),
     };
     Ok(settings.load(&Crypto::default()).map_err(StartError::Tls)?)
 }
@@ -217,7 +220,7 @@ impl Request {
     fn to(&self, target: &Target) -> HttpTarget {
         HttpTarget {
             method: self.method.clone(),
-            scheme: if target.scheme == Scheme::Https { "https" } else { "http" },
+            scheme: if target.is_tls() { http::Scheme::Https } else { http::Scheme::Http },
             authority: self.host.clone().unwrap_or_else(|| target.authority.clone()),
             path: target.path.clone(),
             fields: self.fields.clone(),
