@@ -13,6 +13,7 @@ mod assemble;
 mod body;
 mod connection;
 mod exchange;
+pub mod find_max;
 mod generator;
 mod http1;
 mod http2;
@@ -24,6 +25,7 @@ pub mod report;
 mod run;
 mod run_delay;
 mod schedule;
+pub mod statistics;
 mod tally;
 mod tcp;
 

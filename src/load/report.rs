@@ -3,9 +3,12 @@
 //! Times are in milliseconds unless a name says otherwise. What could not be measured is absent, never
 //! zero.
 
+pub mod compare;
 pub mod export;
+pub mod figure;
 #[cfg(any(test, feature = "internals"))]
 pub mod sample;
+pub mod slo;
 pub mod table;
 pub mod units;
 
@@ -220,6 +223,20 @@ pub struct Manifest {
     pub backend_reason: Option<String>,
 }
 
+impl Report {
+    /// The times that a client would have seen: response times in an open loop, and service times otherwise.
+    pub fn times(&self) -> Option<&Distribution> {
+        self.response_time.as_ref().or(self.service_time.as_ref())
+    }
+
+    /// The part of the requests that failed. `None` without a request.
+    pub fn error_share(&self) -> Option<f64> {
+        let errors = self.errors.total();
+        let all = errors + self.requests;
+        (all > 0).then(|| errors as f64 / all as f64)
+    }
+}
+
 impl ErrorCounts {
     /// All of them.
     pub const fn total(&self) -> u64 {
@@ -256,7 +273,7 @@ impl Distribution {
         if samples == 0 {
             return None;
         }
-        let is_supported = |percent: &f64| samples as f64 * (100.0 - percent) / 100.0 >= SAMPLES_ABOVE_MIN;
+        let is_supported = |percent: &f64| samples >= samples_needed(*percent);
         let at = |percent: f64| Percentile { percent, value: millis(nanos.value_at_percentile(percent)) };
         Some(Self {
             samples,
@@ -273,6 +290,28 @@ impl Distribution {
     pub fn percentile(&self, percent: f64) -> Option<f64> {
         self.percentiles.iter().find(|at| (at.percent - percent).abs() < 1e-9).map(|at| at.value)
     }
+
+    /// The value at any percentile that the number of values supports: from the curve, if it is not one of
+    /// the table.
+    pub fn quantile(&self, percent: f64) -> Option<f64> {
+        if self.samples < samples_needed(percent) {
+            return None;
+        }
+        self.percentile(percent).or_else(|| {
+            let after = self.curve.partition_point(|at| at.percent < percent);
+            let above = self.curve.get(after)?;
+            let Some(below) = after.checked_sub(1).map(|before| self.curve[before]) else { return Some(above.value) };
+            let part = (percent - below.percent) / (above.percent - below.percent);
+            Some(below.value + (above.value - below.value) * part)
+        })
+    }
+}
+
+/// The number of values that supports a percentile.
+pub(crate) fn samples_needed(percent: f64) -> u64 {
+    // What a percentage's fraction lacks in binary does not count.
+    let needed = SAMPLES_ABOVE_MIN * 100.0 / (100.0 - percent);
+    (needed - needed * 1e-9).ceil() as u64
 }
 
 /// The values at quantiles from 0 on, in equal steps of the logarithm of the part above. In one pass.
@@ -322,6 +361,7 @@ mod tests {
         assert_eq!(percents(1000), Some(99.0));
         assert_eq!(of(1..=1000).percentile(99.0), Some(0.000_99));
         assert_eq!(of(1..=1000).percentile(99.9), None);
+        assert_eq!([50.0, 99.0, 99.9, 99.99, 99.999].map(samples_needed), [20, 1000, 10_000, 100_000, 1_000_000]);
     }
 
     #[test]
@@ -336,6 +376,12 @@ mod tests {
             assert!((at.value - expected).abs() <= expected * 0.01, "{at:?}, not {expected}");
         }
         assert!(curve.windows(2).all(|pair| pair[0].percent < pair[1].percent && pair[0].value <= pair[1].value));
+        let distribution = of(1..=2000);
+        for percent in [10.0, 33.3, 50.0, 97.0, 99.2] {
+            let value = distribution.quantile(percent).expect("enough");
+            assert!((value * 1e6 - percent * 20.0).abs() <= 2.0, "{percent}: {value}");
+        }
+        assert_eq!(distribution.quantile(99.6), None);
         assert_eq!(of([7]).curve.last().map(|at| at.value), Some(0.000_007));
     }
 }
