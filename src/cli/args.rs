@@ -23,7 +23,7 @@ use clap::builder::{OsStr, PossibleValuesParser, Resettable};
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
 
-pub use self::bench::{BenchOptions, BenchTls, ExpectOptions};
+pub use self::bench::{BenchOptions, BenchTls, CompareOptions, ExpectOptions, OutputOptions, VerdictOptions};
 pub use self::ctl::{CtlCommand, CtlOptions};
 pub use self::file::{CheckOptions, ExplainOptions, ReloadOptions, RunOptions};
 pub use self::given::Given;
@@ -129,7 +129,7 @@ fn misplaced(command: &clap::Command, matches: &ArgMatches) -> Option<String> {
 }
 
 /// Commands with a page in `xps man`.
-pub const DOCUMENTED: [&str; 18] = [
+pub const DOCUMENTED: [&str; 19] = [
     "proxy",
     "serve",
     "run",
@@ -138,6 +138,7 @@ pub const DOCUMENTED: [&str; 18] = [
     "schema",
     "reload",
     "bench",
+    "compare",
     "top",
     "ctl",
     "echo",
@@ -310,6 +311,17 @@ pub enum Command {
         xps bench -R 20000 http://127.0.0.1:8080/ --pid $(pidof nginx | cut -d' ' -f1)\n  \
         xps bench tcp://127.0.0.1:7000 --mode echo --body ping")]
     Bench(Box<BenchOptions>),
+
+    /// Compare the reports of runs of `xps bench`
+    ///
+    /// Rates, processor time of the server for a request, errors and times of each side, as ratios to the
+    /// first. Runs of different kernels, processors, back-ends or loads are refused, unless
+    /// --any-environment is given.
+    #[command(after_help = "Examples:\n  \
+        xps bench http://127.0.0.1:8080/ --json > old.json\n  \
+        xps compare old.json new.json\n  \
+        xps compare old1.json,old2.json,old3.json new1.json,new2.json,new3.json")]
+    Compare(CompareOptions),
 
     /// Show the live figures of a running server
     ///

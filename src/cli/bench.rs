@@ -3,18 +3,23 @@
 mod progress;
 mod target;
 
+use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use self::progress::ProgressLine;
 use super::Invocation;
-use super::args::{BenchOptions, ExpectOptions};
+use super::args::{BenchOptions, CompareOptions, ExpectOptions, OutputOptions, VerdictOptions};
 use super::failure::Failure;
 use super::serve::config_of;
 use crate::config::ServerConfig;
 use crate::core::StartError;
 use crate::driver::probe;
 use crate::driver::signals::StopSignals;
+use crate::load::find_max::{self, Search};
 use crate::load::processor::{ProcessorTime, resident_bytes_max};
+use crate::load::report::compare::{self, Side, regressions};
+use crate::load::report::slo::Slo;
 use crate::load::report::{export, table};
 use crate::load::{Circumstances, Expect, Plan, Report, Run, RunError, ServerUse, Stop};
 use crate::telemetry;
@@ -28,10 +33,62 @@ pub fn run(options: BenchOptions, invocation: &Invocation) -> Result<(), Failure
     let _log = telemetry::start(setup)?;
     let targets = target::read(&options)?;
     let plan = plan_of(&options, &targets, invocation)?;
-    let report = measure(&plan, targets.into_iter().map(|target| target.url).collect(), options.output.pid)?;
+    let baseline = options.verdict.baseline.as_deref().map(read_report).transpose()?;
+    let bench = Bench { urls: targets.into_iter().map(|target| target.url).collect(), pid: options.output.pid };
+    let report = match &options.verdict.slo {
+        Some(slo) if options.verdict.find_max => bench.find_max(plan, slo)?,
+        _ => bench.measure(&plan)?,
+    };
+    write_files(&report, &options.output)?;
     let text = if options.output.json { export::json(&report) } else { table::text(&report) };
     super::print(text.as_bytes())?;
-    if report.requests == 0 { Err(Failure::NothingMeasured) } else { Ok(()) }
+    if report.requests == 0 {
+        return Err(Failure::NothingMeasured);
+    }
+    judge(&report, baseline.as_ref(), &options.verdict)
+}
+
+/// Whether everything holds that was asked for.
+fn judge(report: &Report, baseline: Option<&Report>, wanted: &VerdictOptions) -> Result<(), Failure> {
+    let mut wrong: Vec<String> = Vec::new();
+    if let Some(slo) = &wanted.slo {
+        wrong.extend(slo.evaluate(report).iter().map(|missed| format!("missed {missed}")));
+    }
+    if let Some(baseline) = baseline {
+        let found = regressions(baseline, report, wanted.max_regression, wanted.any_environment);
+        let found = found.map_err(|refused| Failure::Usage(refused.to_string()))?;
+        wrong.extend(found.iter().map(|regression| format!("regressed {regression}")));
+    }
+    if wrong.is_empty() { Ok(()) } else { Err(Failure::NotMet(wrong.join("\n"))) }
+}
+
+fn write_files(report: &Report, output: &OutputOptions) -> Result<(), Failure> {
+    let times = report.response_time.as_ref().or(report.service_time.as_ref());
+    let texts = [(&output.csv, Some(export::csv(report))), (&output.hdr, times.map(export::hgrm))];
+    for (path, text) in texts {
+        if let (Some(path), Some(text)) = (path, text) {
+            fs::write(path, text).map_err(|error| Failure::File { path: path.clone(), error })?;
+        }
+    }
+    Ok(())
+}
+
+fn read_report(path: &Path) -> Result<Report, Failure> {
+    let text = fs::read_to_string(path).map_err(|error| Failure::Config { path: path.to_owned(), error })?;
+    export::read(&text).map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))
+}
+
+/// `xps compare`: what differs between runs.
+pub fn compare(options: &CompareOptions) -> Result<(), Failure> {
+    let mut sides = Vec::new();
+    for side in &options.sides {
+        let reports: Result<Vec<_>, _> = side.split(',').map(|path| read_report(Path::new(path))).collect();
+        sides.push((side.as_str(), reports?));
+    }
+    let sides: Vec<_> = sides.iter().map(|(name, reports)| Side { name, reports: reports.iter().collect() }).collect();
+    let comparison = compare::compare(&sides, options.any_environment)
+        .map_err(|refused| Failure::Usage(format!("{refused}; --any-environment compares them all the same")))?;
+    super::print(compare::text(&comparison).as_bytes())
 }
 
 /// What is to be done.
@@ -72,6 +129,7 @@ fn plan_of(options: &BenchOptions, targets: &[target::Target], invocation: &Invo
 }
 
 /// What was used up to a moment.
+#[derive(Clone, Copy)]
 struct Meter {
     client: ProcessorTime,
     server: Option<ProcessorTime>,
@@ -84,45 +142,80 @@ impl Meter {
     }
 }
 
-/// One run. A stop signal ends it early; what was measured until then is reported.
-fn measure(plan: &Plan, urls: Vec<String>, pid: Option<u32>) -> Result<Report, Failure> {
-    if let Some(pid) = pid
-        && ProcessorTime::of(pid).is_none()
-    {
-        return Err(Failure::Usage(format!("there is no process {pid}, or its times cannot be read")));
-    }
-    let run = Run::start(plan)?;
-    let signals = StopSignals::install(run.waker().clone()).map_err(RunError::Driver)?;
-    let mut progress = ProgressLine::new(plan);
-    let mut begun = None;
-    while !run.is_measured() {
-        run.wait(PROGRESS_INTERVAL).map_err(RunError::Driver)?;
-        if signals.received().is_some() {
-            run.stop();
-        }
-        if run.is_measuring() {
-            begun.get_or_insert_with(|| Meter::read(pid));
-            progress.show(run.counts());
-        }
-    }
-    let ended = Meter::read(pid);
-    progress.clear();
-    let outcome = run.join()?;
-    let begun = begun.unwrap_or(Meter { client: ended.client, server: ended.server });
-    let server = match (pid, begun.server, ended.server) {
-        (Some(pid), Some(before), Some(after)) => Some(ServerUse {
-            pid,
-            time: after.since(before),
-            resident_bytes_max: resident_bytes_max(pid).unwrap_or_default(),
-            ring: None,
-        }),
-        _ => None,
-    };
-    let circumstances = Circumstances {
-        targets: urls,
-        command: std::env::args().collect(),
-        client: ended.client.since(begun.client),
-        server,
-    };
-    Ok(Report::new(plan, &outcome, circumstances))
+/// What is measured, and of whom.
+struct Bench {
+    urls: Vec<String>,
+    /// The server's process.
+    pid: Option<u32>,
 }
+
+impl Bench {
+    /// One run. A stop signal ends it early; what was measured until then is reported.
+    fn measure(&self, plan: &Plan) -> Result<Report, Failure> {
+        let pid = self.pid;
+        if let Some(pid) = pid
+            && ProcessorTime::of(pid).is_none()
+        {
+            return Err(Failure::Usage(format!("there is no process {pid}, or its times cannot be read")));
+        }
+        let run = Run::start(plan)?;
+        let signals = StopSignals::install(run.waker().clone()).map_err(RunError::Driver)?;
+        let mut progress = ProgressLine::new(plan);
+        let mut begun = None;
+        while !run.is_measured() {
+            run.wait(PROGRESS_INTERVAL).map_err(RunError::Driver)?;
+            if signals.received().is_some() {
+                run.stop();
+            }
+            if run.is_measuring() {
+                begun.get_or_insert_with(|| Meter::read(pid));
+                progress.show(run.counts());
+            }
+        }
+        let ended = Meter::read(pid);
+        progress.clear();
+        let outcome = run.join()?;
+        let begun = begun.unwrap_or(ended);
+        let server = match (pid, begun.server, ended.server) {
+            (Some(pid), Some(before), Some(after)) => Some(ServerUse {
+                pid,
+                time: after.since(before),
+                resident_bytes_max: resident_bytes_max(pid).unwrap_or_default(),
+                ring: None,
+            }),
+            _ => None,
+        };
+        let circumstances = Circumstances {
+            targets: self.urls.clone(),
+            command: std::env::args().collect(),
+            client: ended.client.since(begun.client),
+            server,
+        };
+        Ok(Report::new(plan, &outcome, circumstances))
+    }
+
+    /// The run at the highest rate that meets the conditions. Each run is told of on standard error.
+    fn find_max(&self, plan: Plan, slo: &Slo) -> Result<Report, Failure> {
+        let start = plan.rate.unwrap_or(FIRST_RATE);
+        let mut search = Search::new(start, find_max::RUNS_MAX);
+        let mut best: Option<Report> = None;
+        while let Some(rate) = search.next_rate() {
+            let report = self.measure(&Plan { rate: Some(rate), ..plan.clone() })?;
+            let missed = slo.evaluate(&report);
+            let verdict = missed.first().map_or_else(|| "met".to_owned(), |missed| format!("missed {missed}"));
+            super::say(&format!("{rate:.0} requests/s: {verdict}\n"));
+            search.on_result(rate, missed.is_empty());
+            let is_better = |best: &Report| report.rate >= best.rate;
+            if missed.is_empty() && (best.as_ref().is_none_or(is_better) || search.next_rate().is_none()) {
+                best = Some(report);
+            }
+        }
+        match (search.outcome(), best) {
+            (Some(find_max::Outcome::Found(_) | find_max::Outcome::Unconfirmed(_)), Some(best)) => Ok(best),
+            _ => Err(Failure::NotMet(format!("no rate meets {slo}"))),
+        }
+    }
+}
+
+/// The rate at which a search begins, in requests a second, if none is given.
+const FIRST_RATE: f64 = 1000.0;

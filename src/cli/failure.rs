@@ -61,6 +61,9 @@ pub enum Failure {
     /// `bench`: no response was correct.
     #[error("no request got a correct response")]
     NothingMeasured,
+    /// `bench`: what was asked for does not hold; the text lists all of it.
+    #[error("{0}")]
+    NotMet(String),
     /// `top`: the server's metrics cannot be read.
     #[error(transparent)]
     Top(#[from] super::top::ReadError),
@@ -138,6 +141,7 @@ impl Failure {
             | Self::Overlap { .. }
             | Self::Config { .. }
             | Self::Problems(_)
+            | Self::NotMet(_)
             | Self::Usage(_)
             | Self::NotServed(_)
             | Self::Resolve(_)
@@ -198,6 +202,7 @@ impl Failure {
             ),
             Self::Config { .. }
             | Self::Problems(_)
+            | Self::NotMet(_)
             | Self::Usage(_)
             | Self::NotServed(_)
             | Self::Resolve(_)
@@ -240,7 +245,7 @@ impl Failure {
         }
     }
 
-    /// 2: usage; 3: no server answers; 4: the requested back-end is unavailable; 1: everything else.
+    /// 2: usage; 3: no server answers, or what was asked of a measurement does not hold; 4: the requested back-end is unavailable; 1: everything else.
     pub fn exit_code(&self, backend: BackendChoice) -> ExitCode {
         ExitCode::from(match self {
             Self::Start(StartError::Unavailable(_)) | Self::Client(ClientError::Unavailable(_)) => match backend {
@@ -248,6 +253,7 @@ impl Failure {
                 // No back-end was requested: a resource that epoll needs as well ran out.
                 BackendChoice::Auto => RUN_TIME,
             },
+            Self::NotMet(_) => NOT_MET,
             Self::Control(ControlError::Unreachable { .. } | ControlError::NoReply { .. }) => NO_SERVER,
             Self::Control(ControlError::Refused { .. }) => RUN_TIME,
             Self::OutsideRoot { .. } | Self::LeadsOut { .. } | Self::ListedTwice(_) | Self::Overlap { .. } => USAGE,
@@ -290,6 +296,7 @@ const RUN_TIME: u8 = 1;
 /// The same code as the command-line parser's.
 pub const USAGE: u8 = 2;
 const NO_SERVER: u8 = 3;
+const NOT_MET: u8 = 3;
 const BACKEND_UNAVAILABLE: u8 = 4;
 
 fn help_to_bind(address: &Address, error: &io::Error) -> Option<String> {

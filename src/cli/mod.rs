@@ -109,6 +109,7 @@ fn execute(arguments: Arguments, invocation: &Invocation) -> Result<(), Failure>
         Some(Command::Receive(options)) => serve::receive(options, invocation),
         Some(Command::Connect(options)) => connect::run(options, invocation),
         Some(Command::Bench(options)) => bench::run(*options, invocation),
+        Some(Command::Compare(options)) => bench::compare(&options),
         Some(Command::Top(options)) => top::run(&options),
         Some(Command::Probe(options)) => probe::run(&options),
         Some(Command::Completions { shell }) => {

@@ -20,7 +20,7 @@ use crate::upstream::{ConnectError, UpstreamAddress};
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// No connection could be made.
-    #[error("{address}: {error}")]
+    #[error("cannot connect to {address}: {error}")]
     Unreachable {
         /// Where to.
         address: UpstreamAddress,

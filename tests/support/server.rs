@@ -393,7 +393,7 @@ fn listening(records: &[Record]) -> (Vec<SocketAddr>, Vec<PathBuf>) {
 }
 
 /// The commands that drive nothing.
-const WITHOUT_BACKEND: [&str; 10] =
-    ["check", "explain", "schema", "reload", "top", "ctl", "probe", "completions", "man", "help"];
+const WITHOUT_BACKEND: [&str; 11] =
+    ["check", "compare", "explain", "schema", "reload", "top", "ctl", "probe", "completions", "man", "help"];
 
 const LOOPBACK: &str = "127.0.0.1:0";

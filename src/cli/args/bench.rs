@@ -10,6 +10,7 @@ use super::server::BackendOptions;
 use crate::config::UpstreamAddress;
 use crate::config::units::Period;
 use crate::load::TcpMode;
+use crate::load::report::slo::{Slo, parse_share};
 
 #[derive(Args, Debug)]
 pub struct BenchOptions {
@@ -29,6 +30,8 @@ pub struct BenchOptions {
     pub tls: BenchTls,
     #[command(flatten)]
     pub output: OutputOptions,
+    #[command(flatten)]
+    pub verdict: VerdictOptions,
     #[command(flatten)]
     pub backend: BackendOptions,
     #[command(flatten)]
@@ -159,9 +162,55 @@ pub struct OutputOptions {
     /// Print the report as JSON; docs/bench.md describes it
     #[arg(long, env = "XPS_JSON", value_parser = BoolishValueParser::new())]
     pub json: bool,
+    /// Write the series as CSV: a line for each second
+    #[arg(long, value_name = "FILE", env = "XPS_CSV")]
+    pub csv: Option<PathBuf>,
+    /// Write the times in HdrHistogram's text format
+    #[arg(long, value_name = "FILE", env = "XPS_HDR")]
+    pub hdr: Option<PathBuf>,
     /// Process of the server, on this host: its processor time for each request is reported
     #[arg(long, value_name = "PID", env = "XPS_PID", value_parser = clap::value_parser!(u32).range(1..))]
     pub pid: Option<u32>,
+}
+
+/// What has to hold.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Verdict (exit code 3 if it fails)")]
+pub struct VerdictOptions {
+    /// Conditions, for example p99<5ms,errors<0.1%,rate>=50000
+    ///
+    /// Figures: p50 (any percentile), mean, max, errors and rate. Times are response times with --rate,
+    /// and service times without it.
+    #[arg(long, value_name = "CONDITION,…", env = "XPS_SLO")]
+    pub slo: Option<Slo>,
+    /// Search for the highest rate that meets --slo; each run takes --duration
+    #[arg(long, env = "XPS_FIND_MAX", value_parser = BoolishValueParser::new(), requires = "slo",
+          conflicts_with_all = ["requests", "baseline"])]
+    pub find_max: bool,
+    /// Report of an earlier run (--json), which this one is compared with
+    #[arg(long, value_name = "FILE", env = "XPS_BASELINE")]
+    pub baseline: Option<PathBuf>,
+    /// With --baseline: how much worse a figure may be
+    #[arg(long, value_name = "PERCENT", env = "XPS_MAX_REGRESSION", default_value = "5%", value_parser = share)]
+    pub max_regression: f64,
+    /// With --baseline: compare with a run of another environment, too
+    #[arg(long, env = "XPS_ANY_ENVIRONMENT", value_parser = BoolishValueParser::new())]
+    pub any_environment: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct CompareOptions {
+    /// Reports of runs (xps bench --json); those of one side are separated by commas
+    #[arg(value_name = "FILE[,FILE…]", required = true, num_args = 2..)]
+    pub sides: Vec<String>,
+    /// Compare runs of different environments, too
+    #[arg(long, env = "XPS_ANY_ENVIRONMENT", value_parser = BoolishValueParser::new())]
+    pub any_environment: bool,
+}
+
+/// A part of the whole: 5% or 0.05.
+fn share(text: &str) -> Result<f64, String> {
+    parse_share(text).ok_or_else(|| "write a percentage, for example 5%".to_owned())
 }
 
 /// A rate that is more than nothing.

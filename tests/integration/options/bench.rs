@@ -110,3 +110,90 @@ pub fn starts_with(case: &Case) {
     let fields = measuring.expect("a record of the level that was asked for");
     assert!(fields["uring_off"].as_str().is_some_and(|off| off.contains("accept-multishot")), "{fields}");
 }
+
+/// A run with its report in a file.
+fn report_file(case: &Case, xps: &Xps, name: &str) -> (Value, String) {
+    let report = of_page(case, xps, &["-n", "40", "-c", "2"]);
+    let path = case.path(name);
+    fs::write(&path, report.to_string()).expect("a file");
+    (report, path.display().to_string())
+}
+
+pub fn files(case: &Case) {
+    let xps = server(case, &[]);
+    let (csv, hdr) = (case.path("series.csv"), case.path("times.hgrm"));
+    let (csv_path, hdr_path) = (csv.display().to_string(), hdr.display().to_string());
+    of_page(case, &xps, &["-n", "40", "--csv", &csv_path, "--hdr", &hdr_path]);
+    let csv = fs::read_to_string(csv).expect("it was written");
+    assert!(csv.lines().count() >= 2 && csv.starts_with("start_seconds,"), "{csv}");
+    let hdr = fs::read_to_string(hdr).expect("it was written");
+    assert!(hdr.contains("TotalCount"), "{hdr}");
+    let nowhere = Launch::new(case.backend, ["bench", "--csv", "/no/such/folder/x", "-n", "4"]);
+    let finished = nowhere.flag(format!("http://{}/page", xps.address())).run(b"");
+    assert_eq!(finished.status.code(), Some(1), "{}", finished.errors);
+}
+
+pub fn verdicts(case: &Case) {
+    let xps = server(case, &[]);
+    let url = format!("http://{}/page", xps.address());
+    let run = |flags: &[&str]| {
+        let finished =
+            Launch::new(case.backend, ["bench", &url, "-n", "40", "-c", "2"]).flags(flags.iter().copied()).run(b"");
+        (finished.status.code(), finished.errors)
+    };
+    assert_eq!(run(&["--slo", "p50<60s,errors<=0%"]).0, Some(0));
+    let (code, errors) = run(&["--slo", "p50<60s,max<1us"]);
+    assert_eq!(code, Some(3), "{errors}");
+    assert!(errors.contains("max<1us") && !errors.contains("p50"), "{errors}");
+    assert_eq!(run(&["--slo", "p51"]).0, Some(2));
+
+    let (mut report, path) = report_file(case, &xps, "baseline.json");
+    // Slower by far than any run here.
+    report["requests_per_second"] = 1.into();
+    for time in ["mean", "max", "min"] {
+        report["service_time"][time] = 1e9.into();
+    }
+    report["service_time"]["percentiles"] = serde_json::json!([{ "percent": 50.0, "value": 1e9 }]);
+    fs::write(&path, report.to_string()).expect("a file");
+    assert_eq!(run(&["--baseline", &path, "--max-regression", "50%"]), (Some(0), String::new()));
+    report["requests_per_second"] = 1e12.into();
+    fs::write(&path, report.to_string()).expect("a file");
+    let (code, errors) = run(&["--baseline", &path]);
+    assert_eq!(code, Some(3), "{errors}");
+    assert!(errors.contains("regressed"), "{errors}");
+    report["manifest"]["kernel"] = "another".into();
+    fs::write(&path, report.to_string()).expect("a file");
+    let (code, errors) = run(&["--baseline", &path]);
+    assert!(code == Some(2) && errors.contains("kernel"), "{code:?}: {errors}");
+    assert_eq!(run(&["--baseline", &path, "--any-environment"]).0, Some(3));
+
+    let words = ["bench", &url, "--json", "--find-max", "--slo", "rate>=90%", "-d", "1s"];
+    assert_eq!(Launch::new(case.backend, words).run(b"").status.code(), Some(2), "a rate is no share");
+    // Half a request a second and more cannot be met within a microsecond.
+    let words = ["bench", &url, "--find-max", "--slo", "max<1us", "-R", "4", "-d", "300ms"];
+    let finished = Launch::new(case.backend, words).run(b"");
+    assert_eq!(finished.status.code(), Some(3), "{}", finished.errors);
+    assert!(finished.errors.contains("4 requests/s: missed"), "{}", finished.errors);
+}
+
+pub fn compare(case: &Case) {
+    let xps = server(case, &[]);
+    let (mut report, first) = report_file(case, &xps, "first.json");
+    let second = case.path("second.json").display().to_string();
+    let compared = |flags: &[&str]| {
+        let launch = Launch::new(case.backend, ["compare", &first, &second]).flags(flags.iter().copied());
+        let finished = launch.run(b"");
+        (finished.status.code(), String::from_utf8(finished.output).expect("text"), finished.errors)
+    };
+    fs::write(&second, report.to_string()).expect("a file");
+    let (code, text, errors) = compared(&[]);
+    assert!(code == Some(0) && text.contains("second.json"), "{text}{errors}");
+    report["manifest"]["processor"] = "another".into();
+    fs::write(&second, report.to_string()).expect("a file");
+    let (code, _, errors) = compared(&[]);
+    assert!(code == Some(2) && errors.contains("--any-environment"), "{errors}");
+    assert_eq!(compared(&["--any-environment"]).0, Some(0));
+    report["version"] = 1000.into();
+    fs::write(&second, report.to_string()).expect("a file");
+    assert_eq!(compared(&[]).0, Some(2));
+}

@@ -151,6 +151,9 @@ const BENCH: &[Entry] = &[
     ),
     entry(&["bench"], &["expect-status", "expect-length", "expect-sha256", "expect-same"], bench::expectations),
     entry(&["bench"], &["ca", "insecure", "sni"], bench::tls),
+    entry(&["bench"], &["csv", "hdr"], bench::files),
+    entry(&["bench"], &["slo", "find-max", "baseline", "max-regression", "any-environment"], bench::verdicts),
+    entry(&["compare"], &["any-environment"], bench::compare),
     entry(&["bench"], &["backend", "uring-off", "log-level"], bench::starts_with),
 ];
 
@@ -182,6 +185,7 @@ const ANSWERS: &[Entry] = &[
             "reload",
             "top",
             "bench",
+            "compare",
             "ctl",
             "probe",
             "completions",

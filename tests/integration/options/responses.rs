@@ -106,6 +106,7 @@ pub fn log_format(case: &Case) {
         "reload" => &["reload", "2147483647"],
         "top" => &["top", "127.0.0.1:1"],
         "bench" => &["bench", "http://127.0.0.1:1/"],
+        "compare" => &["compare", "/no/such/file", "/no/such/file"],
         "ctl" => &["ctl", "status", "--socket", "/no/such/socket"],
         "completions" => &["completions", "bash"],
         command => &[command],
