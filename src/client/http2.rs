@@ -64,8 +64,7 @@ pub struct Http2ClientLimits {
     pub streams_max: u32,
     /// Bytes of a response that the server may send before they are consumed, at most 2³¹ - 1.
     pub stream_window: u32,
-    /// The same for all responses of the connection. The protocol begins with 65,535 and allows no
-    /// less.
+    /// The same for all responses of the connection. At least 65,535, with which the protocol begins.
     pub connection_window: u32,
     /// The limits of each response head and of trailers, with 32 bytes for each field. They are
     /// announced to the server.
@@ -91,9 +90,9 @@ impl Default for Http2ClientLimits {
     }
 }
 
-/// Streams that are opened before the server has said how many it allows (RFC 9113, 6.5.2: it should
-/// allow at least as many).
-const STREAMS_BEFORE_SETTINGS_MAX: u32 = 100;
+/// Streams that are opened before the server has said how many it allows. More could be refused; one
+/// saves a connection with a single request the wait for the settings.
+const STREAMS_BEFORE_SETTINGS_MAX: u32 = 1;
 
 /// Bodies of requests are appended up to this many bytes of what is to be sent. The memory of a body is
 /// shared, but each of its frames is an entry of the chain.
@@ -116,12 +115,10 @@ const DROPPED_MAX: usize = 128;
 /// let (mut to_send, mut inbox) = (Chain::new(), Inbox::default());
 /// let mut client = Http2Client::new(Http2ClientLimits::default(), &mut to_send);
 /// let request = Http2Request::builder(Method::Get, Scheme::Http, "example.org", "/").end();
-/// for tag in 0..2 {
-///     assert!(client.may_request());
-///     client.request(&request, tag, &mut to_send);
-/// }
-/// assert!(client.in_flight() == 2 && to_send.len() > 0);
-/// // Nothing has been received.
+/// client.request(&request, 0, &mut to_send);
+/// assert!(client.in_flight() == 1 && to_send.len() > 0);
+/// // Nothing has been received, so it is not known whether the server allows a second one.
+/// assert!(!client.may_request());
 /// assert_eq!(client.read(&mut inbox, &mut to_send), Ok(Http2Event::Wait));
 /// ```
 #[derive(Debug)]
@@ -272,7 +269,7 @@ impl Http2Client {
         );
         out.append(&first);
         let mut receive_window = ReceiveWindow::new(INITIAL_WINDOW_BYTES);
-        receive_window.set_target(limits.connection_window);
+        receive_window.set_target(limits.connection_window.max(INITIAL_WINDOW_BYTES));
         grant(StreamId::CONNECTION, &mut receive_window, out);
         let settings = Settings::default();
         Self {

@@ -33,14 +33,14 @@ struct Ends {
 const OUTGOING_MAX: usize = 256 << 10;
 
 impl Pipe {
-    /// Bytes of the server.
+    /// Bytes of the other end.
     pub fn give(&self, bytes: &[u8]) {
         let mut ends = self.0.borrow_mut();
         ends.incoming.extend(bytes);
         wake(&mut ends.reader);
     }
 
-    /// The server has ended.
+    /// The other end has ended.
     pub fn give_end(&self) {
         let mut ends = self.0.borrow_mut();
         ends.has_input_ended = true;
@@ -110,7 +110,7 @@ impl Wake for Wanted {
     }
 }
 
-/// A client that runs to its end as its pipe is pumped.
+/// A client, or a server, that runs to its end as its pipe is pumped.
 pub struct Running<'f, T> {
     future: Pin<Box<dyn Future<Output = T> + 'f>>,
     wanted: Arc<Wanted>,
@@ -124,7 +124,7 @@ impl<'f, T: 'f> Running<'f, T> {
         builder: Builder,
         act: impl FnOnce(SendRequest<Bytes>) -> F + 'f,
     ) -> Self {
-        let future = Box::pin(async move {
+        Self::of(async move {
             let (requests, connection) = builder.handshake::<_, Bytes>(pipe).await.expect("a handshake");
             let (mut connection, mut acting) = (pin!(connection), pin!(act(requests)));
             let (mut result, mut has_ended) = (None, false);
@@ -142,9 +142,13 @@ impl<'f, T: 'f> Running<'f, T> {
                 if has_ended { result.take().map_or(Poll::Pending, Poll::Ready) } else { Poll::Pending }
             })
             .await
-        });
+        })
+    }
+
+    /// Anything that reads and writes pipes.
+    pub fn of(future: impl Future<Output = T> + 'f) -> Self {
         let wanted = Arc::new(Wanted(AtomicBool::new(true)));
-        Self { future, wanted }
+        Self { future: Box::pin(future), wanted }
     }
 
     /// Goes on as far as it can; `Some` at the end.
