@@ -5,6 +5,8 @@
 
 #[path = "../fuzz/file_properties.rs"]
 mod file_properties;
+#[path = "../fuzz/h2_client_properties.rs"]
+mod h2_client_properties;
 #[path = "../fuzz/h2_connection_properties.rs"]
 mod h2_connection_properties;
 #[path = "../fuzz/h2_properties.rs"]
@@ -33,12 +35,13 @@ type Property = fn(&[u8]);
 /// What the fuzz targets begin with, and what they have found: `fuzz/seeds/TARGET/…`.
 #[test]
 fn stored_inputs_keep_the_properties() {
-    let targets: [(&str, Property); 14] = [
+    let targets: [(&str, Property); 15] = [
         ("accept_encoding", properties::accept_encoding),
         ("chunked", properties::chunked),
         ("client", properties::client),
         ("client_hello", tls_properties::client_hello),
         ("conditional", file_properties::conditional),
+        ("h2_client", h2_client_properties::client),
         ("h2_connection", h2_connection_properties::connection),
         ("h2_frames", h2_properties::frames),
         ("h2_head", h2_properties::head),
@@ -206,6 +209,46 @@ const H2_PIECES: &[&[u8]] = &[
     b"\0\0\x02\0\x01\0\0\0\x03xy",
 ];
 
+/// Frames of a server.
+const H2_RESPONSE_PIECES: &[&[u8]] = &[
+    b"\0\0\0\x04\0\0\0\0\0",
+    b"\0\0\0\x04\x01\0\0\0\0",
+    b"\0\0\x06\x04\0\0\0\0\0\0\x04\0\0\0\x09",
+    b"\0\0\x06\x04\0\0\0\0\0\0\x04\0\x01\0\0",
+    b"\0\0\x06\x04\0\0\0\0\0\0\x03\0\0\0\x02",
+    b"\0\0\x01\x01\x04\0\0\0\x01\x88",
+    b"\0\0\x01\x01\x05\0\0\0\x01\x88",
+    b"\0\0\x01\x01\x05\0\0\0\x03\x88",
+    b"\0\0\x01\x01\x04\0\0\0\x05\x88",
+    b"\0\0\x05\x01\x05\0\0\0\x07\x08\x03304",
+    b"\0\0\x05\x01\x04\0\0\0\x01\x08\x03103",
+    // With a length of 5, by the table too.
+    b"\0\0\x05\x01\x04\0\0\0\x01\x88\x0f\x0d\x015",
+    b"\0\0\x05\x01\x04\0\0\0\x03\x88\x5c\x015\x20",
+    b"\0\0\x04\x01\x04\0\0\0\x03\x88\x5c\x015",
+    b"\0\0\x02\x01\x04\0\0\0\x05\x88\xbe",
+    b"\0\0\x05\x01\x05\0\0\0\x01\0\x01x\x01y",
+    b"\0\0\x05\x01\x05\0\0\0\x05\0\x01x\x01y",
+    b"\0\0\x01\x01\0\0\0\0\x01\x88",
+    b"\0\0\0\x09\x04\0\0\0\x01",
+    b"\0\0\x05\0\0\0\0\0\x01hello",
+    b"\0\0\x05\0\x01\0\0\0\x01hello",
+    b"\0\0\x05\0\x01\0\0\0\x03hello",
+    b"\0\0\x05\0\x09\0\0\0\x05\x03h...",
+    b"\0\0\x32\0\0\0\0\0\x0512345678901234567890123456789012345678901234567890",
+    b"\0\0\0\0\x01\0\0\0\x05",
+    b"\0\0\x04\x03\0\0\0\0\x01\0\0\0\x08",
+    b"\0\0\x04\x03\0\0\0\0\x03\0\0\0\x07",
+    b"\0\0\x08\x06\0\0\0\0\0\0\0\0\0\0\0\0\x01",
+    b"\0\0\x08\x07\0\0\0\0\0\0\0\0\x03\0\0\0\0",
+    b"\0\0\x08\x07\0\0\0\0\0\x7f\xff\xff\xff\0\0\0\0",
+    b"\0\0\x04\x08\0\0\0\0\x05\0\0\x01\0",
+    b"\0\0\x04\x08\0\0\0\0\0\0\x01\0\0",
+    b"\0\0\x04\x08\0\0\0\0\x01\x7f\xff\xff\xff",
+    b"\0\0\x04\x08\0\0\0\0\x01\0\0\0\0",
+    b"\0\0\x03\xbe\xff\0\0\0\x07xyz",
+];
+
 /// Representations of HPACK; those with a length before them are blocks.
 const HPACK_PIECES: &[&[u8]] = &[
     b"\x01\x82",
@@ -269,6 +312,7 @@ proptest! {
         properties::chunked(&bytes);
         properties::path(&bytes);
         properties::accept_encoding(&bytes);
+        h2_client_properties::client(&bytes);
         h2_properties::frames(&bytes);
         h2_properties::hpack(&bytes);
         h2_properties::head(&bytes);
@@ -277,6 +321,13 @@ proptest! {
     #[test]
     fn any_frames_are_the_same_however_they_arrive(bytes in assembled(H2_PIECES, 12), seed: u8) {
         h2_properties::frames(&[&[seed], &*bytes].concat());
+    }
+
+    #[test]
+    fn any_responses_of_http_2_are_the_same_however_they_arrive(
+        bytes in assembled(H2_RESPONSE_PIECES, 16), habits: u8, cuts in 0u8..40,
+    ) {
+        h2_client_properties::client(&[&[habits, cuts], &*bytes].concat());
     }
 
     #[test]
