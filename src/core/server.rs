@@ -36,7 +36,6 @@ use crate::telemetry::access_log::{AccessLogOutput, AccessLogs};
 use crate::telemetry::metrics::{Metrics, WorkerCounters};
 use crate::tls::server::Crypto;
 use crate::tls::{self, Issued, TicketKeys};
-use crate::upstream::group::EndpointControls;
 use crate::upstream::{GroupConfig, SharedEndpoints};
 
 /// A running server: its workers and listening sockets.
@@ -45,10 +44,8 @@ pub struct Server {
     addresses: Vec<Address>,
     listeners: Listeners,
     admission: Arc<Admission>,
-    /// What the workers share of upstreams. It outlives a reload.
+    /// What the workers share of the endpoints of upstream groups.
     endpoints: Arc<SharedEndpoints>,
-    /// What operators have set for the endpoints of upstream groups.
-    endpoint_controls: Arc<EndpointControls>,
     access_logs: AccessLogs,
     /// Keys of TLS session tickets. They outlive a reload, so that clients can resume.
     ticket_keys: Arc<TicketKeys>,
@@ -281,8 +278,7 @@ impl Server {
             addresses: Vec::new(),
             listeners: Listeners::default(),
             admission: Arc::default(),
-            endpoints: SharedEndpoints::new(config.workers),
-            endpoint_controls: Arc::default(),
+            endpoints: Arc::default(),
             access_logs: AccessLogs::default(),
             ticket_keys: TicketKeys::import(Crypto::default(), &inherit::ticket_keys()),
             offload: Offload::new(config.limits.offload),
@@ -354,17 +350,16 @@ impl Server {
         let admission = Admission::succeeding(&self.admission, &config.admission);
         let issued: Vec<Arc<Issued>> = opened_tls.iter().flatten().flat_map(|tls| tls.issued.iter().cloned()).collect();
         let challenge_tokens = (!issued.is_empty()).then(|| Arc::clone(self.acme.tokens()));
-        let endpoint_controls = EndpointControls::succeeding(&self.endpoint_controls, config.groups());
+        let endpoints = SharedEndpoints::succeeding(&self.endpoints, workers, config.groups());
         let plan = |number| WorkerPlan {
             limits: config.limits.clone(),
             admission: Arc::clone(&admission),
-            endpoints: Arc::clone(&self.endpoints),
+            endpoints: Arc::clone(&endpoints),
             number,
             workers,
             listeners: Vec::new(),
             challenge_tokens: challenge_tokens.clone(),
             control: Arc::clone(&self.operator.control),
-            endpoint_controls: Arc::clone(&endpoint_controls),
         };
         let mut operator_plan = WorkerPlan {
             limits: OperatorWorker::limits(),
@@ -431,7 +426,7 @@ impl Server {
             }
         }
         self.admission = admission;
-        self.endpoint_controls = endpoint_controls;
+        self.endpoints = endpoints;
         self.replace_timeout = config.limits.replace_timeout;
         self.drain_delay = config.limits.drain_delay;
         let is_plain_http =

@@ -20,7 +20,6 @@ use crate::session::http::{
 use crate::session::{Content, NameRoute, NameRoutes, Service};
 use crate::telemetry::metrics;
 use crate::tls::{ChallengeTokens, TlsPeer};
-use crate::upstream::group::EndpointControls;
 use crate::upstream::{ConnectPolicy, GroupConfig, SharedEndpoints, UpstreamGroup, Upstreams};
 
 /// Builds one worker's services.
@@ -44,8 +43,6 @@ pub(super) struct ServiceBuilder {
     control: Arc<Control>,
     /// What counts the requests to endpoints; `None`: nothing.
     metrics: Option<Arc<metrics::Metrics>>,
-    /// What operators set for endpoints.
-    endpoint_controls: Arc<EndpointControls>,
     /// The groups in force.
     groups_in_force: Vec<Rc<UpstreamGroup>>,
     /// The pending validations of certificates.
@@ -101,8 +98,8 @@ impl ServiceBuilder {
     }
 
     /// The operators' requests from now on share this with the server.
-    pub(super) fn control_by(&mut self, control: Arc<Control>, endpoint_controls: Arc<EndpointControls>) {
-        (self.control, self.endpoint_controls) = (control, endpoint_controls);
+    pub(super) fn control_by(&mut self, control: Arc<Control>) {
+        self.control = control;
     }
 
     fn host(&mut self, opened: OpenedHost) -> VirtualHost {
@@ -206,9 +203,7 @@ impl ServiceBuilder {
             endpoint.connections_max = (endpoint.connections_max / self.workers.max(1)).max(1);
         }
         self.groups_made += 1;
-        let controls = self.endpoint_controls.of(&config);
         let group = UpstreamGroup::sharing(&mut self.upstreams, config, tls, self.seeds.hash_one(self.groups_made));
-        group.operate_by(controls);
         group.start_apart(self.number, self.workers);
         if let Some(counters) = counters {
             group.count_by(counters);

@@ -20,7 +20,6 @@ use crate::session::control::Control;
 use crate::telemetry::metrics::ListenerSeries;
 use crate::tls::{ChallengeTokens, ServerTls};
 use crate::upstream::SharedEndpoints;
-use crate::upstream::group::EndpointControls;
 use crate::waiter::Waiter;
 
 /// A message to a worker. The sender wakes the worker after sending it.
@@ -51,8 +50,6 @@ pub struct WorkerPlan {
     pub(super) challenge_tokens: Option<Arc<ChallengeTokens>>,
     /// What the operators' requests share with the server.
     pub(super) control: Arc<Control>,
-    /// What operators set for endpoints.
-    pub(super) endpoint_controls: Arc<EndpointControls>,
 }
 
 /// One listening address: its new sockets, besides those that the worker has, and its service.
@@ -134,21 +131,11 @@ impl SupervisedCore {
 
     /// Applies a plan, the first or a new one.
     fn serve(&mut self, plan: WorkerPlan, driver: &mut impl KernelDriver) {
-        let WorkerPlan {
-            limits,
-            admission,
-            endpoints,
-            number,
-            workers,
-            listeners,
-            challenge_tokens,
-            control,
-            endpoint_controls,
-        } = plan;
+        let WorkerPlan { limits, admission, endpoints, number, workers, listeners, challenge_tokens, control } = plan;
         self.builder.share_among(number, workers);
         self.builder.count_by(Arc::clone(self.core.counters().metrics()));
         self.builder.answer_challenges(challenge_tokens);
-        self.builder.control_by(control, endpoint_controls);
+        self.builder.control_by(control);
         self.drain_timeout = limits.drain_timeout;
         self.core.set_limits(limits);
         admission.register_waker(driver.waker());

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::driver::Waker;
-use crate::upstream::group::OperatorState;
+use crate::upstream::shared::OperatorState;
 use crate::waiter::Waiter;
 
 /// The state of the server for its operators, and the commands between the operators' worker and the

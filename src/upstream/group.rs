@@ -28,7 +28,6 @@
 
 mod checks;
 mod config;
-mod control;
 mod endpoint;
 mod excluded;
 pub mod hash;
@@ -42,7 +41,6 @@ mod tests;
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 pub use checks::{CHECK_BODY_BYTES_MAX, CheckConfig, CheckKind, CheckMethod, HttpCheck, StatusRange};
@@ -50,7 +48,6 @@ pub use config::{
     ENDPOINTS_MAX, EndpointConfig, GroupConfig, HashSource, PassiveHealth, Policy, QueueConfig, ResolveInterval,
     SlowStart,
 };
-pub use control::{EndpointControl, EndpointControls, NamedEndpoint, OperatorState};
 pub use excluded::ExcludedEndpoints;
 pub use health::{CheckCounter, HealthVerdict};
 
@@ -59,7 +56,7 @@ use self::health::{Change, Health};
 use self::policy::{Candidate, Chance};
 use self::queue::Queue;
 use self::tier::{Tier, TierSummary};
-use super::shared::{EndpointKey, SharedEndpoint};
+use super::shared::SharedEndpoint;
 use super::{Upstream, Upstreams};
 use crate::driver::Time;
 use crate::tcp::proxy_header::ProxyVersion;
@@ -77,7 +74,6 @@ pub struct UpstreamGroup {
     queue_config: QueueConfig,
     queue: RefCell<Queue>,
     chance: RefCell<Chance>,
-    checks: Option<Rc<CheckConfig>>,
     resolve: ResolveInterval,
     announce: Option<ProxyVersion>,
     /// What counts the requests of each endpoint, if they are counted.
@@ -138,31 +134,26 @@ impl UpstreamGroup {
     /// As [`UpstreamGroup::new`], with upstreams shared with other groups that list the same
     /// address. `tls`: what is needed for each endpoint whose address is over TLS.
     pub fn sharing(upstreams: &mut Upstreams, config: GroupConfig, tls: &[Option<TlsPeer>], seed: u64) -> Rc<Self> {
+        let shared = upstreams.shared(&config);
         let GroupConfig {
             endpoints: configs,
             policy,
             mut passive,
             slow_start,
             queue,
-            checks,
             resolve,
             announce,
-            tls: tls_settings,
+            checks: _,
+            tls: _,
             name: _,
         } = config;
         if configs.len() == 1 {
             // With one endpoint, taking it out would fail every request.
             passive.failures = 0;
         }
-        let endpoints = configs.iter().take(ENDPOINTS_MAX).enumerate().map(|(index, config)| {
+        let endpoints = configs.iter().zip(shared).take(ENDPOINTS_MAX).enumerate().map(|(index, (config, shared))| {
             let twins_before = configs.iter().take(index).filter(|other| other.address == config.address).count();
             let tls = tls.get(index).and_then(Option::as_ref);
-            let shared = upstreams.shared(EndpointKey {
-                address: config.address.clone(),
-                tls: config.address.is_tls().then(|| tls_settings.clone()),
-                announce,
-                checks: checks.clone(),
-            });
             Endpoint::new(config, upstreams.at(&config.address, tls), shared, twins_before as u64)
         });
         let endpoints = endpoints.collect();
@@ -174,7 +165,6 @@ impl UpstreamGroup {
             queue_config: queue,
             queue: RefCell::new(Queue::new(queue.waiting_max)),
             chance: RefCell::new(Chance::new(seed)),
-            checks: checks.map(Rc::new),
             resolve,
             announce,
             counters: OnceCell::new(),
@@ -206,16 +196,6 @@ impl UpstreamGroup {
             && let Some(counters) = self.counters(EndpointId(0))
         {
             counters.change_queued(before, queued);
-        }
-    }
-
-    /// Lets an operator's settings apply, which the workers share: one for each endpoint, in their order.
-    pub fn operate_by(&self, controls: Vec<Option<Arc<EndpointControl>>>) {
-        for (endpoint, control) in self.endpoints.iter().zip(controls) {
-            if let Some(control) = control {
-                // It is called once, before the group is used.
-                let _ = endpoint.control.set(control);
-            }
         }
     }
 
@@ -254,18 +234,13 @@ impl UpstreamGroup {
     ///
     /// # Panics
     /// If the id is not of this group.
-    pub fn shared(&self, endpoint: EndpointId) -> &Arc<SharedEndpoint> {
+    pub fn shared(&self, endpoint: EndpointId) -> &SharedEndpoint {
         &self.endpoints[usize::from(endpoint.0)].shared
     }
 
     /// The policy. It decides which [`BalanceKey`] a request needs.
     pub const fn policy(&self) -> &Policy {
         &self.policy
-    }
-
-    /// The health checks of the endpoints. Their results go to [`UpstreamGroup::set_checked`].
-    pub const fn checks(&self) -> Option<&Rc<CheckConfig>> {
-        self.checks.as_ref()
     }
 
     /// How often to look up the names of the endpoints.

@@ -22,10 +22,12 @@
 
 use std::fmt;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::group::{CHECK_BODY_BYTES_MAX, CheckConfig, CheckKind, CheckMethod, EndpointId, HttpCheck, UpstreamGroup};
+use super::group::{CHECK_BODY_BYTES_MAX, CheckKind, CheckMethod, EndpointId, HttpCheck, UpstreamGroup};
 use super::health_monitor::MonitorTask;
+use super::shared::SharedCheck;
 use super::{ConnectError, OutboundConnection, OutboundTokens, Upstream};
 use crate::buffer::{Chain, Chunk, Inbox};
 use crate::client::{ClientConnection, ClientError, ClientLimits, Event, Request};
@@ -40,7 +42,7 @@ use crate::transport::Transport;
 pub(super) struct HealthCheck {
     group: Rc<UpstreamGroup>,
     endpoint: EndpointId,
-    config: Rc<CheckConfig>,
+    check: Arc<SharedCheck>,
     /// `None`: the check is to connect only.
     request: Option<Request>,
     /// When the next check begins; `None`: it was ended.
@@ -103,9 +105,9 @@ pub(super) enum CheckFailure {
 
 impl HealthCheck {
     /// Checks an endpoint of the group periodically, for the first time at `first`.
-    pub(super) fn new(group: Rc<UpstreamGroup>, endpoint: EndpointId, config: Rc<CheckConfig>, first: Time) -> Self {
-        let request = request(&config.kind, group.upstream(endpoint));
-        Self { group, endpoint, config, request, next: Some(first), state: State::Idle }
+    pub(super) fn new(group: Rc<UpstreamGroup>, endpoint: EndpointId, check: Arc<SharedCheck>, first: Time) -> Self {
+        let request = request(&check.config().kind, group.upstream(endpoint));
+        Self { group, endpoint, check, request, next: Some(first), state: State::Idle }
     }
 
     fn upstream(&self) -> &Rc<Upstream> {
@@ -114,7 +116,7 @@ impl HealthCheck {
 
     /// Whether the results so far have the endpoint up.
     pub(super) fn finds_up(&self) -> bool {
-        self.group.shared(self.endpoint).verdict().is_up()
+        self.check.verdict().is_up()
     }
 
     /// Starts no further check and gives up the one under way.
@@ -170,7 +172,7 @@ impl HealthCheck {
                 if !exchange.unsent.is_empty() && transport.can_send() {
                     transport.send(exchange.unsent.take(), ops);
                 }
-                if let CheckKind::Http(check) = &self.config.kind {
+                if let CheckKind::Http(check) = &self.check.config().kind {
                     verdict = exchange.judge(check, transport, now);
                 }
             }
@@ -188,11 +190,11 @@ impl HealthCheck {
     }
 
     fn begin(&mut self, key: Key<MonitorTask>, now: Time) {
-        self.next = Some(now + spread(self.config.interval, &self.group));
+        self.next = Some(now + spread(self.check.config().interval, &self.group));
         let tokens = OutboundTokens { machine: key.raw(), kind: super::HEALTH_MONITOR };
         let upstream = Rc::clone(self.upstream());
         let preamble = self.announcement().filter(|_| upstream.address().is_tls());
-        let connection = OutboundConnection::with_preamble(upstream, tokens, self.config.timeout, preamble);
+        let connection = OutboundConnection::with_preamble(upstream, tokens, self.check.config().timeout, preamble);
         self.state = State::Connecting(connection);
     }
 
@@ -216,7 +218,7 @@ impl HealthCheck {
                 if let Some(transport) = connection.transport() {
                     transport.set_receiving(true, ops);
                 }
-                let (unsent, deadline) = (chain, now + self.config.timeout);
+                let (unsent, deadline) = (chain, now + self.check.config().timeout);
                 let (inbox, search) = (Inbox::default(), TextSearch::default());
                 let exchange = Exchange { unsent, client, inbox, search, deadline };
                 State::Asking { connection, exchange: Box::new(exchange) }
@@ -238,7 +240,7 @@ impl HealthCheck {
 
     /// Counts a result for all workers. The record of a change is the only one.
     fn conclude(&self, result: Result<(), CheckFailure>) -> Conclusion {
-        let changed = self.group.shared(self.endpoint).on_check(&self.config, result.is_ok());
+        let changed = self.check.on_check(result.is_ok());
         let upstream = self.upstream().address();
         match (changed, result) {
             (Some(true), _) => tracing::info!(%upstream, "upstream up: its checks pass"),
@@ -387,7 +389,7 @@ mod tests {
     use crate::http::forward::{Authority, FieldLine};
     use crate::table::RawKey;
     use crate::upstream::GroupConfig;
-    use crate::upstream::group::StatusRange;
+    use crate::upstream::group::{CheckConfig, StatusRange};
 
     const KEY: Key<MonitorTask> = RawKey::from_parts(7, 0).typed();
     const TIMEOUT: Duration = Duration::from_secs(2);
@@ -397,9 +399,11 @@ mod tests {
         let mut sim = Sim::new(seed, Faults::none());
         let address: SocketAddr = ([10, 0, 0, 1], 80).into();
         sim.upstream(address, behaviour);
-        let group = UpstreamGroup::new(GroupConfig::of([address.to_string().parse().unwrap()]), 0);
         let config = CheckConfig { kind, interval: Duration::from_secs(60), timeout: TIMEOUT, rise: 1, fall: 1 };
-        let mut check = HealthCheck::new(group, EndpointId(0), Rc::new(config), Time::ZERO);
+        let config = GroupConfig { checks: Some(config), ..GroupConfig::of([address.to_string().parse().unwrap()]) };
+        let group = UpstreamGroup::new(config, 0);
+        let shared = group.shared(EndpointId(0)).check.clone().unwrap();
+        let mut check = HealthCheck::new(group, EndpointId(0), shared, Time::ZERO);
         let (mut ops, mut done, mut verdict) = (Ops::new(), Vec::new(), None);
         for _ in 0..2000 {
             let found = check.pump(KEY, sim.now(), &mut ops).map(|conclusion| conclusion.result);

@@ -16,7 +16,7 @@ use super::group::{EndpointId, ResolveInterval, UpstreamGroup};
 use super::health_check::HealthCheck;
 use super::lookup::Lookup;
 use super::pool::UpstreamPool;
-use super::shared::{SharedEndpoint, Verdict};
+use super::shared::{SharedCheck, Verdict};
 use crate::driver::{Ops, Outcome, Time, Token};
 use crate::table::{Key, RawKey, Table};
 use crate::telemetry::metrics::WorkerCounters;
@@ -41,11 +41,12 @@ pub struct HealthMonitor {
     generation: u64,
 }
 
-/// An endpoint of a group, with the verdict that is marked there.
+/// An endpoint of a group, its check, and the verdict that is marked there.
 #[derive(Debug)]
 struct Followed {
     group: Rc<UpstreamGroup>,
     endpoint: EndpointId,
+    check: Arc<SharedCheck>,
     verdict: Verdict,
 }
 
@@ -85,30 +86,22 @@ impl HealthMonitor {
         let mut checked = HashSet::new();
         for group in groups {
             for endpoint in group.ids() {
-                self.followed.push(Followed::new(group, endpoint, now));
-                self.begin(group, endpoint, &mut checked, now);
+                if let Some(check) = &group.shared(endpoint).check {
+                    self.followed.push(Followed::new(group, endpoint, check, now));
+                    if check.is_made_by(self.worker) && checked.insert(Arc::as_ptr(check)) {
+                        let first = now + group.draw(check.config().interval);
+                        let check = HealthCheck::new(Rc::clone(group), endpoint, Arc::clone(check), first);
+                        self.add(Machine::HealthCheck(Box::new(check)));
+                    }
+                }
+                self.look_up(group, endpoint, now);
             }
         }
     }
 
-    fn begin(
-        &mut self,
-        group: &Rc<UpstreamGroup>,
-        endpoint: EndpointId,
-        checked: &mut HashSet<*const SharedEndpoint>,
-        now: Time,
-    ) {
-        let (upstream, shared) = (group.upstream(endpoint), group.shared(endpoint));
-        if let Some(config) = group.checks()
-            && shared.is_checked_by(self.worker)
-            && checked.insert(Arc::as_ptr(shared))
-        {
-            let first = now + group.draw(config.interval);
-            let check = HealthCheck::new(Rc::clone(group), endpoint, Rc::clone(config), first);
-            self.add(Machine::HealthCheck(Box::new(check)));
-        }
+    fn look_up(&mut self, group: &Rc<UpstreamGroup>, endpoint: EndpointId, now: Time) {
         let ResolveInterval(interval) = group.resolve_interval();
-        if let Some(name) = upstream.name().filter(|_| !interval.is_zero()) {
+        if let Some(name) = group.upstream(endpoint).name().filter(|_| !interval.is_zero()) {
             let first = now + group.draw(interval);
             self.add(Machine::Lookup(Lookup::new(Rc::clone(group), endpoint, name.clone(), interval, first)));
         }
@@ -248,17 +241,17 @@ impl HealthMonitor {
 }
 
 impl Followed {
-    fn new(group: &Rc<UpstreamGroup>, endpoint: EndpointId, now: Time) -> Self {
-        let verdict = group.shared(endpoint).verdict();
+    fn new(group: &Rc<UpstreamGroup>, endpoint: EndpointId, check: &Arc<SharedCheck>, now: Time) -> Self {
+        let verdict = check.verdict();
         if !verdict.is_up() {
             group.set_checked(endpoint, false, now);
         }
-        Self { group: Rc::clone(group), endpoint, verdict }
+        Self { group: Rc::clone(group), endpoint, check: Arc::clone(check), verdict }
     }
 
     /// Marks another verdict in the group. Returns whether there is one.
     fn has_followed(&mut self, now: Time) -> bool {
-        let verdict = self.group.shared(self.endpoint).verdict();
+        let verdict = self.check.verdict();
         if verdict == self.verdict {
             return false;
         }

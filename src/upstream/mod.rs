@@ -6,7 +6,8 @@
 //! * [`UpstreamStream`] is one request on a connection and its response, whatever carries them.
 //! * [`UpstreamPool`] holds a worker's connections to upstreams, in use and idle.
 //! * [`HealthMonitor`] is a worker's periodic work on upstreams: health checks and name resolution.
-//! * [`SharedEndpoints`] is what the workers of a server share: the verdicts of health checks.
+//! * [`SharedEndpoints`] is what the workers of a server share: what operators set for endpoints, and the
+//!   verdicts of health checks.
 //! * [`Upstream`] is one configured `HOST:PORT` or `unix:/PATH`. It caches the addresses of its
 //!   name and which of them accepted a connection last. [`Upstreams`] has one per address and
 //!   worker, shared by all groups that list it.

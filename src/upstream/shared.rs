@@ -1,5 +1,6 @@
-//! What the workers of a server share of its upstreams: one [`SharedEndpoint`] for each that is
-//! configured. The server keeps them in its [`SharedEndpoints`].
+//! What the workers of a server share of its upstreams: one [`SharedEndpoint`] for each endpoint of each
+//! group, with what an operator has set for it and what its health checks have found. The server makes a
+//! new [`SharedEndpoints`] for each configuration, which takes over from the one before what both have.
 //!
 //! ```text
 //!   the checker:  a check ends ─► counted ─► another verdict ─► generation + 1 ─► all workers are woken
@@ -8,16 +9,19 @@
 //!                                                  marked in its groups, requests that wait are resumed
 //! ```
 //!
-//! Routes and reloads share an endpoint as well: those with the same address, TLS settings, PROXY header
-//! and checks have the same one, as long as a group of any worker lists it.
+//! # What makes two the same
+//!
+//! An operator names an endpoint by its group and address: endpoints with the same names, such as those of a
+//! server with two listeners, have the same setting. A check knows nothing of groups: endpoints with the same
+//! address, TLS settings, PROXY header and checks have the same one, in whatever groups they are.
 //!
 //! # Who checks
 //!
-//! Endpoints with health checks are numbered in the order in which they are first configured, and each
-//! number belongs to one worker. A reload changes neither the number nor the workers, so the same worker
-//! goes on. No other worker takes over, since the checker ends only with the whole server: a worker that
-//! ends, panics, or whose loop or listener fails makes the server drain, and a server that drains checks
-//! nothing. A process that replaces this one checks for itself, and begins with all endpoints up.
+//! Checks are numbered in the order in which they are first configured, and each number belongs to one
+//! worker. A reload changes neither the number nor the workers, so the same worker goes on. No other worker
+//! takes over, since the checker ends only with the whole server: a worker that ends, panics, or whose loop
+//! or listener fails makes the server drain, and a server that drains checks nothing. A process that
+//! replaces this one checks for itself, and begins with all endpoints up.
 //!
 //! # How a verdict is published
 //!
@@ -26,78 +30,77 @@
 //! Only a worker that was woken looks at the generation, and only if it differs, at its endpoints. So
 //! requests cost nothing for this, and a worker without requests knows the verdict as well.
 //!
-//! A further fact that all workers act on, such as a weight that is set while the server runs, is a
-//! further atomic of [`SharedEndpoint`], published by [`Changes::publish`] and applied where the verdict
-//! is, in the [`HealthMonitor`](super::HealthMonitor).
-//!
 //! # What is not shared
 //!
 //! Failed requests, requests in flight and turns are counted by each worker for its own requests, and each
 //! looks names up for itself: requests then write to no memory that workers share.
 
+mod check;
 #[cfg(feature = "internals")]
 pub mod planted_bug;
+mod setting;
 
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+pub use check::{SharedCheck, Verdict};
+pub use setting::{OperatorSetting, OperatorState};
 
 use super::UpstreamAddress;
-use super::group::{CheckConfig, CheckCounter};
+use super::group::{CheckConfig, GroupConfig};
 use crate::driver::Waker;
 use crate::tcp::proxy_header::ProxyVersion;
+use crate::telemetry::metrics::EndpointLabels;
 use crate::tls::ClientSettings;
 
-/// The endpoints of a server, by what makes two the same. It outlives reloads.
+/// The endpoints of a configuration, for all workers of a server.
 #[derive(Debug, Default)]
 pub struct SharedEndpoints {
-    /// Number of workers; 0 counts as one.
-    workers: usize,
-    known: Mutex<Known>,
+    /// Each once, in the order of the configuration.
+    named: Vec<NamedEndpoint>,
+    index: HashMap<EndpointLabels, usize>,
+    checks: HashMap<CheckKey, Arc<SharedCheck>>,
+    /// Number of checks that have been made new so far, by those before as well.
+    numbered: usize,
     changes: Arc<Changes>,
 }
 
-/// What makes two endpoints the same.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EndpointKey {
-    /// Its address.
-    pub address: UpstreamAddress,
-    /// The TLS settings, if the address is over TLS.
-    pub tls: Option<ClientSettings>,
-    /// The PROXY header of its connections.
-    pub announce: Option<ProxyVersion>,
-    /// Its health checks, if it has any.
-    pub checks: Option<CheckConfig>,
-}
-
-/// What the workers share of one endpoint.
+/// An endpoint as operators name it.
 #[derive(Debug)]
+pub struct NamedEndpoint {
+    /// Its group and its address.
+    pub labels: EndpointLabels,
+    /// Its configured weight.
+    pub weight: u32,
+    /// Whether it is a backup.
+    pub is_backup: bool,
+    /// What is set.
+    pub setting: Arc<OperatorSetting>,
+}
+
+/// What the workers share of one endpoint of a group.
+#[derive(Clone, Debug)]
 pub struct SharedEndpoint {
-    /// Number of the worker that checks it; `None`: it has no health checks.
-    checker: Option<usize>,
-    /// A [`Verdict`]. Only the checker writes it.
-    verdict: AtomicU64,
-    /// Results in a row that contradict the verdict. For the checker only; here, it outlives reloads.
-    contradictions: AtomicU32,
-    changes: Arc<Changes>,
+    /// What an operator has set for it.
+    pub setting: Arc<OperatorSetting>,
+    /// Its health check, if it has one.
+    pub check: Option<Arc<SharedCheck>>,
 }
 
-/// What the health checks have found: the number of changes between up and down so far. An endpoint
-/// begins up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Verdict(u64);
-
-#[derive(Debug, Default)]
-struct Known {
-    endpoints: HashMap<EndpointKey, Weak<SharedEndpoint>>,
-    /// Number of endpoints at which those that are no longer used are removed.
-    prune_at: usize,
-    /// Number of endpoints with health checks so far.
-    checked: usize,
+/// What makes two checks the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct CheckKey {
+    address: UpstreamAddress,
+    /// The TLS settings, if the address is over TLS.
+    tls: Option<ClientSettings>,
+    /// The PROXY header of its connections.
+    announce: Option<ProxyVersion>,
+    checks: CheckConfig,
 }
 
-/// Says to all workers that an endpoint has changed.
+/// Says to all workers that the verdict of an endpoint has changed.
 #[derive(Debug, Default)]
 struct Changes {
     /// Number of changes of any endpoint.
@@ -107,30 +110,72 @@ struct Changes {
 }
 
 impl SharedEndpoints {
-    /// No endpoints, to be shared by this number of workers.
-    pub fn new(workers: usize) -> Arc<Self> {
-        Arc::new(Self { workers, ..Self::default() })
+    /// The endpoints of these groups, for this number of workers. Those that are in `earlier` keep what is
+    /// set for them and what their checks have found.
+    pub fn succeeding<'g>(
+        earlier: &Self,
+        workers: usize,
+        groups: impl IntoIterator<Item = &'g GroupConfig>,
+    ) -> Arc<Self> {
+        let mut all = Self { numbered: earlier.numbered, changes: Arc::clone(&earlier.changes), ..Self::default() };
+        for group in groups {
+            all.add_named(earlier, group);
+            for key in CheckKey::all(group) {
+                if all.checks.contains_key(&key) {
+                    continue;
+                }
+                let check = earlier.checks.get(&key).map(Arc::clone).unwrap_or_else(|| {
+                    let checker = all.numbered % workers.max(1);
+                    all.numbered += 1;
+                    SharedCheck::new(&key.checks, checker, &all.changes)
+                });
+                all.checks.insert(key, check);
+            }
+        }
+        Arc::new(all)
     }
 
-    /// The endpoint of this key: the one that is there, or a new one.
-    pub fn at(&self, key: EndpointKey) -> Arc<SharedEndpoint> {
-        let mut known = lock(&self.known);
-        if let Some(endpoint) = known.endpoints.get(&key).and_then(Weak::upgrade) {
-            return endpoint;
+    fn add_named(&mut self, earlier: &Self, group: &GroupConfig) {
+        for (labels, endpoint) in group.labels().zip(&group.endpoints) {
+            if self.index.contains_key(&labels) {
+                continue;
+            }
+            self.index.insert(labels.clone(), self.named.len());
+            self.named.push(NamedEndpoint {
+                setting: earlier.setting(&labels),
+                labels,
+                weight: endpoint.weight,
+                is_backup: endpoint.is_backup,
+            });
         }
-        let checker = key.checks.is_some().then(|| {
-            let number = known.checked;
-            known.checked += 1;
-            number % self.workers.max(1)
-        });
-        let endpoint = Arc::new(SharedEndpoint {
-            checker,
-            verdict: AtomicU64::new(Verdict::FIRST.0),
-            contradictions: AtomicU32::new(0),
-            changes: Arc::clone(&self.changes),
-        });
-        known.add(key, &endpoint);
-        endpoint
+    }
+
+    /// What is shared of the endpoints of a group, in its order. A group that is not of this configuration
+    /// gets endpoints of its own, which worker 0 checks.
+    pub fn of(&self, group: &GroupConfig) -> Vec<SharedEndpoint> {
+        let mut keys = CheckKey::all(group);
+        let check = |key: CheckKey| {
+            let known = self.checks.get(&key).map(Arc::clone);
+            known.unwrap_or_else(|| SharedCheck::new(&key.checks, 0, &self.changes))
+        };
+        let of = |labels| SharedEndpoint { setting: self.setting(&labels), check: keys.next().map(check) };
+        group.labels().map(of).collect()
+    }
+
+    /// What is set for the endpoint of this name, or a new setting.
+    fn setting(&self, labels: &EndpointLabels) -> Arc<OperatorSetting> {
+        let known = self.index.get(labels).and_then(|index| self.named.get(*index));
+        known.map(|known| Arc::clone(&known.setting)).unwrap_or_default()
+    }
+
+    /// All endpoints, in the order of the configuration.
+    pub fn iter(&self) -> impl Iterator<Item = &NamedEndpoint> {
+        self.named.iter()
+    }
+
+    /// The endpoints with this name: one, by group and address, or those of all groups with the address.
+    pub fn named<'n>(&'n self, name: &'n str) -> impl Iterator<Item = &'n NamedEndpoint> {
+        self.iter().filter(move |endpoint| endpoint.name() == name || endpoint.labels.address == name)
     }
 
     /// Wakes this worker from now on when an endpoint has changed.
@@ -147,44 +192,40 @@ impl SharedEndpoints {
     }
 }
 
-impl SharedEndpoint {
-    /// Whether this worker checks it.
-    pub fn is_checked_by(&self, worker: usize) -> bool {
-        self.checker == Some(worker)
+impl NamedEndpoint {
+    /// Its name: `GROUP/ADDRESS`.
+    pub fn name(&self) -> String {
+        format!("{}/{}", self.labels.group, self.labels.address)
     }
 
-    /// What the health checks have found.
-    pub fn verdict(&self) -> Verdict {
-        Verdict(self.verdict.load(Ordering::Acquire))
-    }
-
-    /// Counts the result of a check; only the checker may call it. If the verdict changes, that is
-    /// published, and the new state returned.
-    pub fn on_check(&self, config: &CheckConfig, has_passed: bool) -> Option<bool> {
-        let verdict = self.verdict();
-        let contradictions = self.contradictions.load(Ordering::Relaxed);
-        let mut counter = CheckCounter::resume(config.rise, config.fall, verdict.is_up(), contradictions);
-        let changed = counter.on_result(has_passed);
-        self.contradictions.store(counter.contradictions(), Ordering::Relaxed);
-        if changed.is_some() {
-            self.verdict.store(verdict.0.wrapping_add(1), Ordering::Release);
-            self.changes.publish();
-        }
-        changed
+    /// Whether an operator has set anything for it that differs from the configuration.
+    pub fn differs(&self) -> bool {
+        self.setting.state() != OperatorState::Auto || self.setting.weight().is_some_and(|weight| weight != self.weight)
     }
 }
 
-impl Verdict {
-    const FIRST: Self = Self(0);
+impl CheckKey {
+    /// Those of the endpoints of a group, in its order; none if the group has no checks.
+    fn all(group: &GroupConfig) -> impl Iterator<Item = Self> + '_ {
+        let endpoints = group.checks.iter().flat_map(|checks| group.endpoints.iter().map(move |it| (checks, it)));
+        endpoints.map(|(checks, endpoint)| Self {
+            address: endpoint.address.clone(),
+            tls: endpoint.address.is_tls().then(|| group.tls.clone()),
+            announce: group.announce,
+            checks: checks.clone(),
+        })
+    }
+}
 
-    /// Whether the endpoint is up.
-    pub const fn is_up(self) -> bool {
-        self.0.is_multiple_of(2)
+impl Hash for CheckKey {
+    /// Few checks have the same address.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.address.hash(state);
     }
 }
 
 impl Changes {
-    /// Says that an endpoint has changed. Its atomics have been stored before.
+    /// Says that an endpoint has changed. Its verdict has been stored before.
     fn publish(&self) {
         #[cfg(feature = "internals")]
         if planted_bug::strikes() {
@@ -192,27 +233,6 @@ impl Changes {
         }
         self.generation.fetch_add(1, Ordering::Release);
         lock(&self.workers).iter().for_each(Waker::wake);
-    }
-}
-
-impl Known {
-    fn add(&mut self, key: EndpointKey, endpoint: &Arc<SharedEndpoint>) {
-        if self.endpoints.len() >= self.prune_at {
-            self.endpoints.retain(|_, endpoint| endpoint.strong_count() > 0);
-            // Not with each new one, so that many do not take quadratic time.
-            self.prune_at = (self.endpoints.len() * 2).max(PRUNE_AT_MIN);
-        }
-        self.endpoints.insert(key, Arc::downgrade(endpoint));
-    }
-}
-
-/// The least number of endpoints at which those that are no longer used are removed.
-const PRUNE_AT_MIN: usize = 64;
-
-impl Hash for EndpointKey {
-    /// Few endpoints have the same address.
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.address.hash(state);
     }
 }
 
@@ -236,68 +256,105 @@ mod tests {
         fall: 2,
     };
 
-    fn key(address: &str, checks: Option<CheckConfig>) -> EndpointKey {
-        EndpointKey { address: address.parse().unwrap(), tls: None, announce: None, checks }
+    fn group(name: &str, addresses: &[&str], checks: Option<CheckConfig>) -> GroupConfig {
+        let addresses = addresses.iter().map(|address| address.parse().unwrap());
+        GroupConfig { name: name.to_owned(), checks, ..GroupConfig::of(addresses) }
+    }
+
+    fn endpoints(earlier: &SharedEndpoints, groups: &[GroupConfig]) -> Arc<SharedEndpoints> {
+        SharedEndpoints::succeeding(earlier, 3, groups)
+    }
+
+    fn first_check(endpoints: &SharedEndpoints, group: &GroupConfig) -> Option<Arc<SharedCheck>> {
+        endpoints.of(group).remove(0).check
     }
 
     #[test]
-    fn what_is_configured_alike_is_the_same_as_long_as_it_is_used() {
-        let endpoints = SharedEndpoints::new(2);
-        let first = endpoints.at(key("a:1", Some(CHECKS)));
-        assert!(Arc::ptr_eq(&first, &endpoints.at(key("a:1", Some(CHECKS)))));
+    fn what_is_set_survives_as_long_as_the_endpoint_does() {
+        let groups = [group("*/a", &["h:1", "h:2", "h:1"], None), group("*/b", &["h:1"], None)];
+        let first = endpoints(&SharedEndpoints::default(), &groups);
+        let names = |endpoints: &SharedEndpoints, name: &str| -> Vec<String> {
+            endpoints.named(name).map(NamedEndpoint::name).collect()
+        };
+        assert_eq!(names(&first, "*/a/h:1"), ["*/a/h:1"]);
+        assert_eq!(names(&first, "h:1"), ["*/a/h:1", "*/b/h:1"]);
+        assert_eq!(names(&first, "h:3"), [""; 0]);
+        for endpoint in first.named("*/a/h:1") {
+            endpoint.setting.set_state(OperatorState::Drain);
+            endpoint.setting.set_weight(Some(0));
+            assert!(endpoint.differs());
+        }
+        let states: Vec<_> = first.of(&groups[0]).iter().map(|endpoint| endpoint.setting.state()).collect();
+        assert_eq!(states, [OperatorState::Drain, OperatorState::Auto, OperatorState::Drain]);
+        assert!(!first.named("*/b/h:1").any(NamedEndpoint::differs));
+        let second = endpoints(&first, &[group("*/a", &["h:2", "h:1"], Some(CHECKS))]);
+        let kept: Vec<_> = second.iter().map(|endpoint| (endpoint.name(), endpoint.setting.state())).collect();
+        let expected = [("*/a/h:2", OperatorState::Auto), ("*/a/h:1", OperatorState::Drain)];
+        assert_eq!(kept, expected.map(|(name, state)| (name.to_owned(), state)));
+        let third = endpoints(&endpoints(&second, &[]), &groups);
+        assert!(!third.iter().any(NamedEndpoint::differs), "it was gone in between");
+    }
+
+    #[test]
+    fn groups_with_the_same_check_share_it_over_reloads() {
+        let [a, b] = ["a", "b"].map(|name| group(name, &["h:1"], Some(CHECKS)));
         let http = CheckConfig { kind: CheckKind::Http(Box::new(HttpCheck::get("/"))), ..CHECKS };
-        let over_tls = EndpointKey { tls: Some(ClientSettings::default()), ..key("a:1", Some(CHECKS)) };
-        let announcing = EndpointKey { announce: Some(ProxyVersion::V1), ..key("a:1", Some(CHECKS)) };
-        for other in [key("a:2", Some(CHECKS)), key("a:1", None), key("a:1", Some(http)), over_tls, announcing] {
-            assert!(!Arc::ptr_eq(&first, &endpoints.at(other.clone())), "{other:?}");
+        let others = [
+            group("c", &["h:2"], Some(CHECKS)),
+            group("d", &["h:1"], Some(http)),
+            GroupConfig { announce: Some(ProxyVersion::V1), ..group("e", &["h:1"], Some(CHECKS)) },
+            group("f", &["https://h:1"], Some(CHECKS)),
+        ];
+        let all: Vec<GroupConfig> = [a.clone(), b.clone()].into_iter().chain(others.clone()).collect();
+        let first = endpoints(&SharedEndpoints::default(), &all);
+        let check = first_check(&first, &a).unwrap();
+        assert!(Arc::ptr_eq(&check, &first_check(&first, &b).unwrap()));
+        for other in &others {
+            assert!(!Arc::ptr_eq(&check, &first_check(&first, other).unwrap()), "{other:?}");
         }
-        first.on_check(&CHECKS, false);
-        first.on_check(&CHECKS, false);
-        drop(first);
-        assert!(endpoints.at(key("a:1", Some(CHECKS))).verdict().is_up(), "it is another one");
-    }
-
-    #[test]
-    fn nothing_is_kept_of_what_is_no_longer_used() {
-        let endpoints = SharedEndpoints::new(1);
-        for port in 1..10_000 {
-            endpoints.at(key(&format!("a:{port}"), None));
-        }
-        assert!(lock(&endpoints.known).endpoints.len() <= PRUNE_AT_MIN);
+        assert!(first_check(&first, &group("a", &["h:1"], None)).is_none());
+        check.on_check(false);
+        check.on_check(false);
+        let second = endpoints(&first, &[b.clone()]);
+        assert!(!first_check(&second, &b).unwrap().verdict().is_up(), "another group has it still");
+        let third = endpoints(&endpoints(&second, &[]), &[b.clone()]);
+        assert!(first_check(&third, &b).unwrap().verdict().is_up(), "it was gone in between");
     }
 
     #[test]
     fn each_is_checked_by_one_worker_and_workers_have_equal_numbers() {
-        let endpoints = SharedEndpoints::new(3);
-        let unchecked = endpoints.at(key("a:1", None));
-        assert!((0..3).all(|worker| !unchecked.is_checked_by(worker)));
-        let all: Vec<_> = (1..=9).map(|port| endpoints.at(key(&format!("a:{port}"), Some(CHECKS)))).collect();
+        let addresses: Vec<String> = (1..=9).map(|port| format!("h:{port}")).collect();
+        let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
+        let group = group("a", &addresses, Some(CHECKS));
+        let all = endpoints(&SharedEndpoints::default(), std::slice::from_ref(&group)).of(&group);
+        let is_made_by = |endpoint: &SharedEndpoint, worker| endpoint.check.as_ref().unwrap().is_made_by(worker);
         for worker in 0..3 {
-            assert_eq!(all.iter().filter(|endpoint| endpoint.is_checked_by(worker)).count(), 3);
+            assert_eq!(all.iter().filter(|endpoint| is_made_by(endpoint, worker)).count(), 3);
         }
         for endpoint in all {
-            assert_eq!((0..3).filter(|worker| endpoint.is_checked_by(*worker)).count(), 1);
+            assert_eq!((0..3).filter(|worker| is_made_by(&endpoint, *worker)).count(), 1);
         }
     }
 
     #[test]
     fn a_change_is_published_and_a_result_without_one_is_not() {
-        let endpoints = SharedEndpoints::new(2);
+        let group = group("a", &["h:1"], Some(CHECKS));
+        let endpoints = endpoints(&SharedEndpoints::default(), std::slice::from_ref(&group));
         let (one, other) = (Waker::new().unwrap(), Waker::new().unwrap());
         for waker in [&one, &other, &one] {
             endpoints.register_waker(waker.clone());
         }
-        let endpoint = endpoints.at(key("a:1", Some(CHECKS)));
-        let first = endpoint.verdict();
-        assert_eq!((endpoint.on_check(&CHECKS, true), endpoint.on_check(&CHECKS, false)), (None, None));
-        assert_eq!((endpoints.generation(), endpoint.verdict()), (0, first));
+        let check = first_check(&endpoints, &group).unwrap();
+        let first = check.verdict();
+        assert_eq!((check.on_check(true), check.on_check(false)), (None, None));
+        assert_eq!((endpoints.generation(), check.verdict()), (0, first));
         // The result before counts, whichever worker knows of it.
-        assert_eq!(endpoint.on_check(&CHECKS, false), Some(false));
-        assert_eq!((endpoints.generation(), endpoint.verdict().is_up()), (1, false));
+        assert_eq!(check.on_check(false), Some(false));
+        assert_eq!((endpoints.generation(), check.verdict().is_up()), (1, false));
         for waker in [&one, &other] {
             waker.wait(None).unwrap();
         }
-        assert_eq!(endpoint.on_check(&CHECKS, true), Some(true));
-        assert!(endpoint.verdict().is_up() && endpoint.verdict() != first);
+        assert_eq!(check.on_check(true), Some(true));
+        assert!(check.verdict().is_up() && check.verdict() != first);
     }
 }

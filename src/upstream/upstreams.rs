@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
 
-use super::shared::{EndpointKey, SharedEndpoint};
-use super::{SharedEndpoints, Upstream, UpstreamGroup};
+use super::shared::SharedEndpoint;
+use super::{GroupConfig, SharedEndpoints, Upstream, UpstreamGroup};
 use crate::tls::TlsPeer;
 use crate::upstream::UpstreamAddress;
 
@@ -38,9 +38,9 @@ impl Upstreams {
         self.shared = shared;
     }
 
-    /// What is shared of this endpoint.
-    pub fn shared(&self, key: EndpointKey) -> Arc<SharedEndpoint> {
-        self.shared.at(key)
+    /// What is shared of the endpoints of this group, in its order.
+    pub fn shared(&self, group: &GroupConfig) -> Vec<SharedEndpoint> {
+        self.shared.of(group)
     }
 
     /// The upstream of this address: the existing one, or a new one.

@@ -179,7 +179,7 @@ struct World {
 
 impl World {
     fn new(seed: u64, faults: &Faults, servers: Vec<Server>) -> Self {
-        let endpoints = SharedEndpoints::new(WORKERS);
+        let endpoints = SharedEndpoints::succeeding(&SharedEndpoints::default(), WORKERS, &[config(servers.len())]);
         let side = |worker| Side::new(seed, faults.clone(), worker, &servers, &endpoints);
         let sides = (0..WORKERS).map(side).collect();
         Self { servers, sides, now: Time::ZERO }

@@ -15,7 +15,9 @@ pub(super) fn upstreams(proxy_route: &ProxyRoute, report: &mut Report) {
         [only] => report.add("to", format!("the upstream {only}")),
         several => report.add("to", format!("one of {}, {}", several.join(", "), policy(group.policy()))),
     }
-    if let Some(checks) = group.checks() {
+    // The endpoints of a group have the same checks.
+    if let Some(check) = group.ids().next().and_then(|first| group.shared(first).check.as_ref()) {
+        let checks = check.config();
         let how = match &checks.kind {
             CheckKind::Connect => "by connecting".to_owned(),
             CheckKind::Http(check) => format!("by {} {}", check.method.as_str(), check.target),

@@ -11,7 +11,7 @@ use crate::driver::{Address, signals, unix_seconds};
 use crate::session::control::{Command, EndpointChange, Reply};
 use crate::telemetry;
 use crate::telemetry::metrics::{EndpointLabels, EndpointState};
-use crate::upstream::group::{NamedEndpoint, OperatorState};
+use crate::upstream::shared::{NamedEndpoint, OperatorState};
 
 /// The reloads so far.
 #[derive(Debug, Default)]
@@ -109,19 +109,19 @@ impl Server {
             "listeners": listeners.chain(operator).map(shown).collect::<Vec<_>>(),
             "log_level": telemetry::filter(),
             "reloads": { "done": self.reloads.done, "refused": self.reloads.refused },
-            "differs": self.endpoint_controls.iter().filter(|it| it.differs()).map(|it| self.endpoint(it)).collect::<Vec<_>>(),
+            "differs": self.endpoints.iter().filter(|it| it.differs()).map(|it| self.endpoint(it)).collect::<Vec<_>>(),
             "last_reload": self.reloads.last.as_ref().map(Reload::json),
         })
     }
 
     fn endpoints(&self) -> Vec<Value> {
-        self.endpoint_controls.iter().map(|endpoint| self.endpoint(endpoint)).collect()
+        self.endpoints.iter().map(|endpoint| self.endpoint(endpoint)).collect()
     }
 
     fn endpoint(&self, endpoint: &NamedEndpoint) -> Value {
-        let NamedEndpoint { group, address, weight, is_backup, control } = endpoint;
-        let labels = EndpointLabels { group: group.to_string(), address: address.clone() };
-        let EndpointState { workers_down, in_flight } = self.metrics.endpoint_state(&labels);
+        let NamedEndpoint { labels, weight, is_backup, setting } = endpoint;
+        let EndpointState { workers_down, in_flight } = self.metrics.endpoint_state(labels);
+        let EndpointLabels { group, address } = labels;
         let health = match workers_down {
             0 => "up",
             down if down < self.workers.len() as u64 => "down for some workers",
@@ -129,11 +129,11 @@ impl Server {
         };
         json!({
             "name": endpoint.name(),
-            "group": &**group,
+            "group": group,
             "address": address,
             "health": health,
-            "set": control.state().name(),
-            "weight": control.weight().unwrap_or(*weight),
+            "set": setting.state().name(),
+            "weight": setting.weight().unwrap_or(*weight),
             "weight_in_file": weight,
             "is_backup": is_backup,
             "in_flight": in_flight,
@@ -142,9 +142,9 @@ impl Server {
     }
 
     fn set_endpoint(&self, name: &str, change: EndpointChange) -> Reply {
-        let mut found = self.endpoint_controls.named(name).peekable();
+        let mut found = self.endpoints.named(name).peekable();
         if found.peek().is_none() {
-            let known: Vec<String> = self.endpoint_controls.iter().map(NamedEndpoint::name).collect();
+            let known: Vec<String> = self.endpoints.iter().map(NamedEndpoint::name).collect();
             let known = if known.is_empty() { "there are none".to_owned() } else { known.join(", ") };
             return refused(&format!("there is no endpoint `{name}`; the endpoints: {known}"));
         }
@@ -152,18 +152,18 @@ impl Server {
         for endpoint in found {
             match change {
                 EndpointChange::State(state) => {
-                    endpoint.control.set_state(state);
+                    endpoint.setting.set_state(state);
                     if state == OperatorState::Auto {
-                        endpoint.control.set_weight(None);
+                        endpoint.setting.set_weight(None);
                     }
                 }
-                EndpointChange::Weight(weight) => endpoint.control.set_weight(Some(weight)),
+                EndpointChange::Weight(weight) => endpoint.setting.set_weight(Some(weight)),
             }
-            let (name, state) = (endpoint.name(), endpoint.control.state().name());
+            let (name, state) = (endpoint.name(), endpoint.setting.state().name());
             tracing::info!(
                 endpoint = name,
                 state,
-                weight = endpoint.control.weight(),
+                weight = endpoint.setting.weight(),
                 "an operator has set an endpoint"
             );
             changed.push(self.endpoint(endpoint));

@@ -9,7 +9,7 @@ use super::count::Count;
 use super::histogram::{Distribution, Histogram};
 
 /// What names the series of an endpoint. Endpoints with the same labels share one.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EndpointLabels {
     /// The name of its group: host and path of the route that forwards to it, or the listener of a TCP proxy.
     pub group: String,

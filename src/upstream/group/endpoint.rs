@@ -1,22 +1,20 @@
 //! One endpoint of a group: its upstream, its load and its health.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::Cell;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use super::config::{EndpointConfig, SlowStart};
-use super::control::{EndpointControl, OperatorState};
 use super::hash;
 use super::health::Health;
 use crate::driver::Time;
 use crate::upstream::Upstream;
-use crate::upstream::shared::SharedEndpoint;
+use crate::upstream::shared::{OperatorState, SharedEndpoint};
 
 #[derive(Debug)]
 pub(super) struct Endpoint {
     pub(super) upstream: Rc<Upstream>,
     /// What other workers have of it as well.
-    pub(super) shared: Arc<SharedEndpoint>,
+    pub(super) shared: SharedEndpoint,
     pub(super) tag: String,
     /// Seed of its draws in rendezvous hashing.
     pub(super) seed: u64,
@@ -25,8 +23,6 @@ pub(super) struct Endpoint {
     pub(super) health: Cell<Health>,
     /// Credit of the round robin: how overdue its turn is. Used by the policy only.
     pub(super) credit: Cell<i64>,
-    /// What an operator sets; not set in groups of which no operator knows.
-    pub(super) control: OnceCell<Arc<EndpointControl>>,
     weight: u32,
     connections_max: usize,
 }
@@ -45,7 +41,7 @@ impl Endpoint {
     pub(super) fn new(
         config: &EndpointConfig,
         upstream: Rc<Upstream>,
-        shared: Arc<SharedEndpoint>,
+        shared: SharedEndpoint,
         twins_before: u64,
     ) -> Self {
         let seed = hash::seed_of(&config.address, twins_before);
@@ -58,7 +54,6 @@ impl Endpoint {
             in_flight: Cell::new(0),
             health: Cell::new(Health::new()),
             credit: Cell::new(0),
-            control: OnceCell::new(),
             weight: config.weight,
             connections_max: config.connections_max,
         }
@@ -66,12 +61,12 @@ impl Endpoint {
 
     /// What an operator has set for it.
     fn operator_state(&self) -> OperatorState {
-        self.control.get().map_or(OperatorState::Auto, |control| control.state())
+        self.shared.setting.state()
     }
 
     /// The weight that an operator has set, or the configured one.
     fn base_weight(&self) -> u32 {
-        self.control.get().and_then(|control| control.weight()).unwrap_or(self.weight)
+        self.shared.setting.weight().unwrap_or(self.weight)
     }
 
     /// Whether it has weight 0, so that it takes only requests whose cookie names it, or an operator lets it

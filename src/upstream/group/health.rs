@@ -219,22 +219,7 @@ impl CheckCounter {
     /// A counter for an endpoint that counts as up. `rise` passed checks in a row bring it up,
     /// `fall` failed ones take it down; zero counts as one.
     pub const fn new(rise: u32, fall: u32) -> Self {
-        Self::resume(rise, fall, true, 0)
-    }
-
-    /// A counter that goes on: the state so far, and the results in a row that contradict it.
-    pub const fn resume(rise: u32, fall: u32, is_up: bool, contradictions: u32) -> Self {
-        Self { rise, fall, is_up, contradictions }
-    }
-
-    /// Results in a row that contradict the state.
-    pub const fn contradictions(&self) -> u32 {
-        self.contradictions
-    }
-
-    /// Whether the health checks have the endpoint up.
-    pub const fn is_up(&self) -> bool {
-        self.is_up
+        Self { rise, fall, is_up: true, contradictions: 0 }
     }
 
     /// Adds a check's result. Returns the new state if it changes.
@@ -451,6 +436,6 @@ mod tests {
         assert_eq!(results("--+--"), [None; 5]);
         assert_eq!(results("--"), [Some(false), None]);
         assert_eq!(results("+-++"), [None, None, None, Some(true)]);
-        assert!(counter.is_up());
+        assert!(counter.is_up);
     }
 }

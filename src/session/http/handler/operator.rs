@@ -12,7 +12,7 @@ use crate::http::{ErrorResponse, Method, Status, path};
 use crate::session::control::{Command, Control, EndpointChange, Reply};
 use crate::session::http::response::{Body, Response};
 use crate::session::http::stream::ResponseEncoder;
-use crate::upstream::group::OperatorState;
+use crate::upstream::shared::OperatorState;
 
 /// Answers on the listeners of the operators' worker.
 #[derive(Debug)]
