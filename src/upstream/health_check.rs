@@ -14,8 +14,8 @@
 //! [`CHECK_BODY_BYTES_MAX`] bytes.
 //!
 //! A check has its result before its connection is closed. `rise` passed checks or `fall` failed
-//! ones in a row change the endpoint's state, for all workers: of each endpoint, one of them has this
-//! state machine ([`shared`](super::shared)).
+//! ones in a row change the endpoint's state, for all workers. Each of them has this state machine, and
+//! the one with the lease checks ([`shared`](super::shared)).
 //!
 //! It does not know when other endpoints are checked, nor what a group does with an endpoint that
 //! is down.
@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use super::group::{CHECK_BODY_BYTES_MAX, CheckKind, CheckMethod, EndpointId, HttpCheck, UpstreamGroup};
 use super::health_monitor::MonitorTask;
-use super::shared::SharedCheck;
+use super::shared::{Claim, INTERVAL_MIN, SharedCheck};
 use super::{ConnectError, OutboundConnection, OutboundTokens, Upstream};
 use crate::buffer::{Chain, Chunk, Inbox};
 use crate::client::{ClientConnection, ClientError, ClientLimits, Event, Request};
@@ -43,6 +43,12 @@ pub(super) struct HealthCheck {
     group: Rc<UpstreamGroup>,
     endpoint: EndpointId,
     check: Arc<SharedCheck>,
+    /// Number of this worker.
+    worker: usize,
+    /// Whether it has the lease.
+    is_checker: bool,
+    /// When to claim the lease, or to renew it.
+    claim_at: Time,
     /// `None`: the check is to connect only.
     request: Option<Request>,
     /// When the next check begins; `None`: it was ended.
@@ -104,19 +110,27 @@ pub(super) enum CheckFailure {
 }
 
 impl HealthCheck {
-    /// Checks an endpoint of the group periodically, for the first time at `first`.
-    pub(super) fn new(group: Rc<UpstreamGroup>, endpoint: EndpointId, check: Arc<SharedCheck>, first: Time) -> Self {
+    /// Checks an endpoint of the group periodically, for the first time at `first`, while worker number
+    /// `worker`, which is this one, has the lease.
+    pub(super) fn new(
+        group: Rc<UpstreamGroup>,
+        endpoint: EndpointId,
+        check: Arc<SharedCheck>,
+        worker: usize,
+        first: Time,
+    ) -> Self {
         let request = request(&check.config().kind, group.upstream(endpoint));
-        Self { group, endpoint, check, request, next: Some(first), state: State::Idle }
+        let (is_checker, claim_at) = (false, Time::ZERO);
+        Self { group, endpoint, check, worker, is_checker, claim_at, request, next: Some(first), state: State::Idle }
     }
 
     fn upstream(&self) -> &Rc<Upstream> {
         self.group.upstream(self.endpoint)
     }
 
-    /// Whether the results so far have the endpoint up.
-    pub(super) fn finds_up(&self) -> bool {
-        self.check.verdict().is_up()
+    /// Whether the results so far have the endpoint up. `None`: this worker does not check it.
+    pub(super) fn finds_up(&self) -> Option<bool> {
+        (self.is_checker && !self.is_ending()).then(|| self.check.verdict().is_up())
     }
 
     /// Starts no further check and gives up the one under way.
@@ -143,9 +157,11 @@ impl HealthCheck {
 
     /// Advances. Returns what came of a check, once for each check.
     pub(super) fn pump(&mut self, key: Key<MonitorTask>, now: Time, ops: &mut Ops) -> Option<Conclusion> {
-        if let State::Idle = self.state
-            && self.next.is_some_and(|next| next <= now)
-        {
+        let is_due = matches!(self.state, State::Idle) && self.next.is_some_and(|next| next <= now);
+        if !self.is_ending() && (self.claim_at <= now || (self.is_checker && is_due)) {
+            self.claim(now);
+        }
+        if self.is_checker && is_due {
             self.begin(key, now);
         }
         let mut verdict = None;
@@ -187,6 +203,23 @@ impl HealthCheck {
             }
         }
         verdict.map(|result| self.conclude(result))
+    }
+
+    /// Takes or renews the lease. Without it, a check that is under way is given up.
+    fn claim(&mut self, now: Time) {
+        match self.check.claim(self.worker, now) {
+            Claim::Granted { renew_at, from } => {
+                if let Some(from) = from {
+                    let (upstream, worker) = (self.upstream().address(), self.worker);
+                    tracing::warn!(%upstream, from, worker, "a worker has stopped checking: another one takes over");
+                }
+                (self.is_checker, self.claim_at) = (true, renew_at);
+            }
+            Claim::Refused { until } => {
+                (self.is_checker, self.claim_at) = (false, until);
+                self.close();
+            }
+        }
     }
 
     fn begin(&mut self, key: Key<MonitorTask>, now: Time) {
@@ -240,7 +273,7 @@ impl HealthCheck {
 
     /// Counts a result for all workers. The record of a change is the only one.
     fn conclude(&self, result: Result<(), CheckFailure>) -> Conclusion {
-        let changed = self.check.on_check(result.is_ok());
+        let changed = self.check.on_check(self.worker, result.is_ok());
         let upstream = self.upstream().address();
         match (changed, result) {
             (Some(true), _) => tracing::info!(%upstream, "upstream up: its checks pass"),
@@ -253,12 +286,13 @@ impl HealthCheck {
 
     /// When to pump it next.
     pub(super) fn deadline(&self) -> Option<Time> {
-        match &self.state {
-            State::Idle => self.next,
+        let deadline = match &self.state {
+            State::Idle => self.next.filter(|_| self.is_checker),
             State::Connecting(connection) => connection.deadline(),
             State::Asking { connection, exchange } => Time::earliest(connection.deadline(), Some(exchange.deadline)),
             State::Closing(_) => None,
-        }
+        };
+        if self.is_ending() { deadline } else { Time::earliest(deadline, Some(self.claim_at)) }
     }
 
     /// Whether it was ended.
@@ -277,9 +311,6 @@ pub(super) fn spread(interval: Duration, group: &UpstreamGroup) -> Duration {
     let interval = interval.max(INTERVAL_MIN);
     interval - interval / 10 + group.draw(interval / 5)
 }
-
-/// Lower bound of the interval.
-const INTERVAL_MIN: Duration = Duration::from_millis(1);
 
 fn request(kind: &CheckKind, upstream: &Upstream) -> Option<Request> {
     let CheckKind::Http(check) = kind else { return None };
@@ -403,7 +434,7 @@ mod tests {
         let config = GroupConfig { checks: Some(config), ..GroupConfig::of([address.to_string().parse().unwrap()]) };
         let group = UpstreamGroup::new(config, 0);
         let shared = group.shared(EndpointId(0)).check.clone().unwrap();
-        let mut check = HealthCheck::new(group, EndpointId(0), shared, Time::ZERO);
+        let mut check = HealthCheck::new(group, EndpointId(0), shared, 0, Time::ZERO);
         let (mut ops, mut done, mut verdict) = (Ops::new(), Vec::new(), None);
         for _ in 0..2000 {
             let found = check.pump(KEY, sim.now(), &mut ops).map(|conclusion| conclusion.result);

@@ -1,6 +1,6 @@
 //! [`HealthMonitor`]: one worker's health checks and periodic name look-ups.
 //!
-//! It runs one state machine per endpoint that this worker checks, and one per name to look up. They
+//! It runs one state machine per health check, and one per name to look up. They
 //! belong to the groups of the active configuration. When that is replaced, the old ones end; when
 //! the worker drains, all end. The monitor keeps the order in which they are due. It does not know
 //! what they do.
@@ -62,6 +62,8 @@ pub(super) struct MonitorTask {
     machine: Machine,
     /// Its entry in [`HealthMonitor::due`].
     due: Option<Time>,
+    /// How it is counted in [`HealthMonitor::upstream_counts`].
+    counted: Option<bool>,
 }
 
 #[derive(Debug)]
@@ -88,9 +90,9 @@ impl HealthMonitor {
             for endpoint in group.ids() {
                 if let Some(check) = &group.shared(endpoint).check {
                     self.followed.push(Followed::new(group, endpoint, check, now));
-                    if check.is_made_by(self.worker) && checked.insert(Arc::as_ptr(check)) {
-                        let first = now + group.draw(check.config().interval);
-                        let check = HealthCheck::new(Rc::clone(group), endpoint, Arc::clone(check), first);
+                    if checked.insert(Arc::as_ptr(check)) {
+                        let (first, worker) = (now + group.draw(check.config().interval), self.worker);
+                        let check = HealthCheck::new(Rc::clone(group), endpoint, Arc::clone(check), worker, first);
                         self.add(Machine::HealthCheck(Box::new(check)));
                     }
                 }
@@ -108,8 +110,7 @@ impl HealthMonitor {
     }
 
     fn add(&mut self, machine: Machine) {
-        self.upstream_counts.add(&machine);
-        let key = self.tasks.insert(MonitorTask { machine, due: None });
+        let key = self.tasks.insert(MonitorTask { machine, due: None, counted: None });
         self.touched.push(key);
     }
 
@@ -120,6 +121,7 @@ impl HealthMonitor {
         self.followed.clear();
         self.touched.clear();
         self.tasks.retain(|key, task| {
+            task.counted = None;
             match &mut task.machine {
                 Machine::HealthCheck(check) => check.end(),
                 Machine::Lookup(lookup) => lookup.end(),
@@ -186,8 +188,6 @@ impl HealthMonitor {
     /// Returns whether an upstream went down or came up.
     fn pump_one(&mut self, key: Key<MonitorTask>, now: Time, counters: &WorkerCounters, ops: &mut Ops) -> bool {
         let Some(task) = self.tasks.get_mut(key) else { return false };
-        // After a change this would be another one.
-        self.upstream_counts.remove(&task.machine);
         let mut has_changed = false;
         match &mut task.machine {
             Machine::HealthCheck(check) => {
@@ -206,10 +206,10 @@ impl HealthMonitor {
             self.due.extend(wanted.map(|due| (due, key)));
             task.due = wanted;
         }
+        let counted = std::mem::replace(&mut task.counted, task.machine.finds_up());
+        self.upstream_counts.recount(counted, task.counted);
         if task.machine.is_over() {
             self.tasks.remove(key);
-        } else {
-            self.upstream_counts.add(&task.machine);
         }
         has_changed
     }
@@ -273,6 +273,14 @@ impl Machine {
         }
     }
 
+    /// Whether this worker has checked an endpoint and found it up.
+    fn finds_up(&self) -> Option<bool> {
+        match self {
+            Self::HealthCheck(check) => check.finds_up(),
+            Self::Lookup(_) => None,
+        }
+    }
+
     fn is_over(&self) -> bool {
         match self {
             Self::HealthCheck(check) => check.is_over(),
@@ -282,24 +290,17 @@ impl Machine {
 }
 
 impl UpstreamCounts {
-    /// The counter of a task; a task that is ending, or a look-up, has none.
-    fn of(&mut self, machine: &Machine) -> Option<&mut usize> {
-        match machine {
-            Machine::HealthCheck(check) if check.is_ending() => None,
-            Machine::HealthCheck(check) => Some(if check.finds_up() { &mut self.up } else { &mut self.down }),
-            Machine::Lookup(_) => None,
+    /// A task that was counted as `before` counts as `after`.
+    const fn recount(&mut self, before: Option<bool>, after: Option<bool>) {
+        match before {
+            Some(true) => self.up -= 1,
+            Some(false) => self.down -= 1,
+            None => {}
         }
-    }
-
-    fn add(&mut self, machine: &Machine) {
-        if let Some(count) = self.of(machine) {
-            *count += 1;
-        }
-    }
-
-    fn remove(&mut self, machine: &Machine) {
-        if let Some(count) = self.of(machine) {
-            *count -= 1;
+        match after {
+            Some(true) => self.up += 1,
+            Some(false) => self.down += 1,
+            None => {}
         }
     }
 }

@@ -18,10 +18,10 @@
 //! # Who checks
 //!
 //! Checks are numbered in the order in which they are first configured, and each number belongs to one
-//! worker. A reload changes neither the number nor the workers, so the same worker goes on. No other worker
-//! takes over, since the checker ends only with the whole server: a worker that ends, panics, or whose loop
-//! or listener fails makes the server drain, and a server that drains checks nothing. A process that
-//! replaces this one checks for itself, and begins with all endpoints up.
+//! worker. It has the *lease* of the check and renews it; after a reload it goes on. If it stalls, its
+//! lease ends after three intervals and timeouts, and the first worker that asks then takes over, so that a
+//! verdict does not go stale. A server that drains checks nothing. A process that replaces this one checks
+//! for itself, and begins with all endpoints up.
 //!
 //! # How a verdict is published
 //!
@@ -45,7 +45,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-pub use check::{SharedCheck, Verdict};
+pub use check::{Claim, INTERVAL_MIN, SharedCheck, Verdict};
 pub use setting::{OperatorSetting, OperatorState};
 
 use super::UpstreamAddress;
@@ -246,6 +246,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::driver::Time;
     use crate::upstream::group::{CheckKind, HttpCheck};
 
     const CHECKS: CheckConfig = CheckConfig {
@@ -313,8 +314,8 @@ mod tests {
             assert!(!Arc::ptr_eq(&check, &first_check(&first, other).unwrap()), "{other:?}");
         }
         assert!(first_check(&first, &group("a", &["h:1"], None)).is_none());
-        check.on_check(false);
-        check.on_check(false);
+        check.on_check(0, false);
+        check.on_check(0, false);
         let second = endpoints(&first, &[b.clone()]);
         assert!(!first_check(&second, &b).unwrap().verdict().is_up(), "another group has it still");
         let third = endpoints(&endpoints(&second, &[]), &[b.clone()]);
@@ -327,7 +328,9 @@ mod tests {
         let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
         let group = group("a", &addresses, Some(CHECKS));
         let all = endpoints(&SharedEndpoints::default(), std::slice::from_ref(&group)).of(&group);
-        let is_made_by = |endpoint: &SharedEndpoint, worker| endpoint.check.as_ref().unwrap().is_made_by(worker);
+        let is_made_by = |endpoint: &SharedEndpoint, worker| {
+            matches!(endpoint.check.as_ref().unwrap().claim(worker, Time::ZERO), Claim::Granted { .. })
+        };
         for worker in 0..3 {
             assert_eq!(all.iter().filter(|endpoint| is_made_by(endpoint, worker)).count(), 3);
         }
@@ -346,15 +349,14 @@ mod tests {
         }
         let check = first_check(&endpoints, &group).unwrap();
         let first = check.verdict();
-        assert_eq!((check.on_check(true), check.on_check(false)), (None, None));
+        assert_eq!((check.on_check(0, true), check.on_check(0, false)), (None, None));
         assert_eq!((endpoints.generation(), check.verdict()), (0, first));
-        // The result before counts, whichever worker knows of it.
-        assert_eq!(check.on_check(false), Some(false));
+        assert_eq!(check.on_check(0, false), Some(false));
         assert_eq!((endpoints.generation(), check.verdict().is_up()), (1, false));
         for waker in [&one, &other] {
             waker.wait(None).unwrap();
         }
-        assert_eq!(check.on_check(true), Some(true));
+        assert_eq!(check.on_check(0, true), Some(true));
         assert!(check.verdict().is_up() && check.verdict() != first);
     }
 }

@@ -174,6 +174,8 @@ fn config(servers: usize) -> GroupConfig {
 struct World {
     servers: Vec<Server>,
     sides: Vec<Side>,
+    /// The worker that takes no turn.
+    stalled: Option<usize>,
     now: Time,
 }
 
@@ -182,30 +184,46 @@ impl World {
         let endpoints = SharedEndpoints::succeeding(&SharedEndpoints::default(), WORKERS, &[config(servers.len())]);
         let side = |worker| Side::new(seed, faults.clone(), worker, &servers, &endpoints);
         let sides = (0..WORKERS).map(side).collect();
-        Self { servers, sides, now: Time::ZERO }
+        Self { servers, sides, stalled: None, now: Time::ZERO }
     }
 
     /// One step of both clocks.
     fn step(&mut self) -> Result<(), String> {
         self.now = self.now + STEP;
-        for side in &mut self.sides {
-            side.run_until(self.now)?;
+        let (now, stalled) = (self.now, self.stalled);
+        let runs = move |(worker, _): &(usize, &mut Side)| Some(*worker) != stalled;
+        for (_, side) in self.sides.iter_mut().enumerate().filter(runs) {
+            side.run_until(now)?;
         }
         let mut is_woken = true;
         while is_woken {
             is_woken = false;
-            for side in &mut self.sides {
+            for (_, side) in self.sides.iter_mut().enumerate().filter(runs) {
                 is_woken |= side.heed()?;
             }
         }
         Ok(())
     }
 
+    /// One step after another, for this long.
+    fn run_for(&mut self, time: Duration) -> Result<(), String> {
+        let end = self.now + time;
+        while self.now < end {
+            self.step()?;
+        }
+        Ok(())
+    }
+
+    /// The upstreams that each worker has up.
+    fn ups(&self) -> Vec<Vec<bool>> {
+        self.sides.iter().map(Side::ups).collect()
+    }
+
     /// Runs until then. After each step both workers have the same upstreams up.
     fn run_until(&mut self, end: Duration) -> Result<(), String> {
         while self.now < Time::ZERO + end {
             self.step()?;
-            let ups: Vec<_> = self.sides.iter().map(Side::ups).collect();
+            let ups = self.ups();
             if ups.iter().any(|up| *up != ups[0]) {
                 return Err(format!("at {:?} the workers have these up: {ups:?}", self.now));
             }
@@ -344,5 +362,58 @@ fn a_client_that_waits_is_resumed_by_what_the_other_worker_finds() {
         plant_secret_change(1);
         assert!(!resumes(seed), "seed {seed}");
         assert!(unplant_secret_change());
+    }
+}
+
+/// The checks of a worker that stalls are made by the other one after the term of its lease.
+fn is_taken_over(seed: u64) -> Result<(), String> {
+    let well = |_| {
+        let server = Server::default();
+        server.is_well.set(true);
+        server
+    };
+    let servers: Vec<Server> = (0..WORKERS).map(well).collect();
+    let mut world = World::new(seed, &Faults::none(), servers.clone());
+    world.run_until(4 * INTERVAL)?;
+    let checks = || -> Vec<[u64; WORKERS]> { servers.iter().map(|server| *server.checks.borrow()).collect() };
+    let stalled = (seed % WORKERS as u64) as usize;
+    let other = 1 - stalled;
+    let of_stalled = checks().iter().position(|checks| checks[stalled] > 0).ok_or("it checks nothing")?;
+    if checks()[of_stalled][other] > 0 {
+        return Err(format!("both check: {:?}", checks()));
+    }
+    world.stalled = Some(stalled);
+    servers.iter().for_each(|server| server.is_well.set(false));
+    // Time for three checks, the first of which may have begun before: the lease goes on meanwhile.
+    let term = 3 * (INTERVAL + TIMEOUT);
+    world.run_for(term - 2 * (INTERVAL + TIMEOUT))?;
+    if checks()[of_stalled][other] > 0 {
+        return Err("the lease was not respected".to_owned());
+    }
+    world.run_for(term + 3 * (INTERVAL + TIMEOUT))?;
+    if world.ups()[other] != [false; WORKERS] {
+        return Err(format!("no worker took over: {:?}", world.ups()));
+    }
+    // It goes on, learns what was found, and leaves the check to the other one.
+    world.stalled = None;
+    world.run_for(2 * (INTERVAL + TIMEOUT))?;
+    let of_both = checks()[of_stalled];
+    world.run_until(world.now.since(Time::ZERO) + 2 * term)?;
+    if world.ups()[0] != [false; WORKERS] || checks()[of_stalled][stalled] != of_both[stalled] {
+        return Err(format!("up are {:?}, checks before {of_both:?} and after {:?}", world.ups(), checks()));
+    }
+    servers.iter().for_each(|server| server.is_well.set(true));
+    world.run_until(world.now.since(Time::ZERO) + 4 * (INTERVAL + TIMEOUT))?;
+    if world.ups()[0] != [true; WORKERS] {
+        return Err(format!("up are {:?}", world.ups()));
+    }
+    world.end()
+}
+
+#[test]
+fn the_checks_of_a_worker_that_stalls_are_taken_over() {
+    unplant_secret_change();
+    for seed in 0..20 {
+        assert_eq!(is_taken_over(seed), Ok(()), "seed {seed}");
     }
 }
