@@ -274,6 +274,9 @@ impl HealthCheck {
     /// Counts a result for all workers. The record of a change is the only one.
     fn conclude(&self, result: Result<(), CheckFailure>) -> Conclusion {
         let changed = self.check.on_check(self.worker, result.is_ok());
+        if let Some(counters) = self.group.counters(self.endpoint) {
+            counters.count_check(result.is_ok());
+        }
         let upstream = self.upstream().address();
         match (changed, result) {
             (Some(true), _) => tracing::info!(%upstream, "upstream up: its checks pass"),

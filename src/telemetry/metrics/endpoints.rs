@@ -75,6 +75,8 @@ struct EndpointCells {
     idle: Count,
     retries: Count,
     failures: [Count; EndpointFailure::ALL.len()],
+    checks_passed: Count,
+    checks_failed: Count,
     connect: Histogram,
     response: Histogram,
 }
@@ -128,6 +130,11 @@ impl EndpointCounters {
         self.cells.failures[failure as usize].add(1);
     }
 
+    /// Counts a health check.
+    pub fn count_check(&self, has_passed: bool) {
+        if has_passed { &self.cells.checks_passed } else { &self.cells.checks_failed }.add(1);
+    }
+
     /// Counts a connection, and how long it took.
     pub fn count_connect(&self, nanos: u64) {
         self.cells.connect.count(nanos);
@@ -149,6 +156,8 @@ pub(super) struct EndpointSums {
     pub(super) idle: u64,
     pub(super) retries: u64,
     pub(super) failures: [u64; EndpointFailure::ALL.len()],
+    pub(super) checks_passed: u64,
+    pub(super) checks_failed: u64,
     pub(super) connect: Distribution,
     pub(super) response: Distribution,
 }
@@ -178,6 +187,8 @@ impl EndpointSeries {
             sums.idle += cells.idle.get();
             sums.retries += cells.retries.get();
             sums.failures.iter_mut().zip(&cells.failures).for_each(|(sum, count)| *sum += count.get());
+            sums.checks_passed += cells.checks_passed.get();
+            sums.checks_failed += cells.checks_failed.get();
             cells.connect.add_to(&mut sums.connect);
             cells.response.add_to(&mut sums.response);
         }

@@ -46,6 +46,12 @@ pub(super) fn write(metrics: &Metrics, text: &mut Text) {
             failures.sample(&[*group, *address, ("reason", failure.name())], count);
         }
     }
+    let help = "Health checks of an endpoint. One that several groups share is counted in the first of them.";
+    let mut checks = text.family("xps_upstream_checks_total", Kind::Counter, help);
+    for ([group, address], sums) in &all {
+        checks.sample(&[*group, *address, ("result", "passed")], sums.checks_passed);
+        checks.sample(&[*group, *address, ("result", "failed")], sums.checks_failed);
+    }
     let help = "How long new connections took, with the look-up of the name and the TLS handshake.";
     let mut connect = text.family("xps_upstream_connect_seconds", Kind::Histogram, help);
     all.iter().for_each(|(labels, sums)| connect.distribution(labels, &sums.connect));
