@@ -4,8 +4,9 @@
 //! A service manager passes sockets by the protocol of sd_listen_fds(3). An xps process that starts
 //! its replacement sets `XPS_INHERIT=FD,FD,…`. `XPS_READY=FD` is a pipe on which it waits for one
 //! byte: the replacement serves. `XPS_INHERIT_FILES` lists those unix sockets whose files the
-//! replacement has to remove; a service manager removes its own. `XPS_INHERIT_TICKETS=FD` is a file in
-//! memory with the keys of session tickets, so that TLS clients can resume their sessions.
+//! replacement has to remove; a service manager removes its own. Files in memory have the state that the
+//! replacement takes over ([`PassedState`]): the keys of session tickets, so that TLS clients can resume their
+//! sessions, and what operators have set for endpoints.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -34,11 +35,34 @@ const FILES: &str = "XPS_INHERIT_FILES";
 /// Descriptor of the pipe on which the predecessor waits for readiness.
 const READY: &str = "XPS_READY";
 
-/// Descriptor of the file in memory with the keys of session tickets.
-const TICKETS: &str = "XPS_INHERIT_TICKETS";
+/// State that a process passes to its replacement in a file in memory.
+#[derive(Debug)]
+pub struct PassedState {
+    /// The variable with the descriptor of the file.
+    variable: &'static str,
+    /// The name of the file, for those who look at the process.
+    name: &'static str,
+    /// Limit of the file, far above what there can be.
+    bytes_max: u64,
+    /// What follows if it is not passed on.
+    without: &'static str,
+}
 
-/// Limit of that file, far above what there can be. 4 KiB.
-const TICKETS_BYTES_MAX: u64 = 4 << 10;
+/// The keys of session tickets. 4 KiB.
+pub const TICKET_KEYS: PassedState = PassedState {
+    variable: "XPS_INHERIT_TICKETS",
+    name: "xps-tickets",
+    bytes_max: 4 << 10,
+    without: "clients make full TLS handshakes",
+};
+
+/// What operators have set for endpoints. 64 MiB.
+pub const ENDPOINT_SETTINGS: PassedState = PassedState {
+    variable: "XPS_INHERIT_ENDPOINTS",
+    name: "xps-endpoints",
+    bytes_max: 64 << 20,
+    without: "endpoints are as configured, whatever `xps ctl` has set",
+};
 
 /// First descriptor that a service manager passes (sd_listen_fds(3)).
 const FIRST_OF_MANAGER: RawFd = 3;
@@ -131,16 +155,28 @@ fn named_by_manager() -> Vec<RawFd> {
     (FIRST_OF_MANAGER..FIRST_OF_MANAGER + count).collect()
 }
 
-/// The keys of session tickets of the predecessor, as they were exported; empty if there are none.
-pub fn ticket_keys() -> Vec<u8> {
-    let fd = std::env::var(TICKETS).ok().and_then(|fd| fd.parse().ok());
-    let mut exported = Vec::new();
-    if let Some(Ok(file)) = fd.map(descriptors::inherit_file)
-        && let Err(error) = File::from(file).take(TICKETS_BYTES_MAX).read_to_end(&mut exported)
-    {
-        tracing::warn!(%error, "the keys of session tickets cannot be taken over: clients make full TLS handshakes");
+impl PassedState {
+    /// That of the predecessor, as it was exported; empty if there is none. Call it once.
+    pub fn take_over(&self) -> Vec<u8> {
+        let fd = std::env::var(self.variable).ok().and_then(|fd| fd.parse().ok());
+        let mut exported = Vec::new();
+        if let Some(Ok(file)) = fd.map(descriptors::inherit_file)
+            && let Err(error) = File::from(file).take(self.bytes_max).read_to_end(&mut exported)
+        {
+            tracing::warn!(%error, "{} cannot be taken over: {}", self.variable, self.without);
+        }
+        exported
     }
-    exported
+
+    /// A file with it; `None`: there is nothing to pass on, or it cannot be.
+    fn file(&self, exported: &[u8]) -> Option<OwnedFd> {
+        if exported.is_empty() {
+            return None;
+        }
+        descriptors::file_in_memory(self.name, exported)
+            .inspect_err(|error| tracing::warn!(%error, "{} cannot be passed on: {}", self.variable, self.without))
+            .ok()
+    }
 }
 
 /// Writes to the readiness pipe of the predecessor, if there is one: this process serves.
@@ -191,23 +227,23 @@ impl Executable {
         Ok(Self { program, arguments: arguments.collect(), folder: start::folder().ok() })
     }
 
-    /// Starts a process with the same command, and passes these sockets and these keys of session
-    /// tickets to it.
+    /// Starts a process with the same command, and passes these sockets and this state, as it was exported,
+    /// to it.
     ///
     /// # Errors
     /// The errors of `pipe(2)`, `fcntl(2)` and starting a process.
-    pub fn start_replacement(&self, sockets: Vec<HandedSocket>, ticket_keys: &[u8]) -> io::Result<ReplacementProcess> {
+    pub fn start_replacement(
+        &self,
+        sockets: Vec<HandedSocket>,
+        state: &[(PassedState, Vec<u8>)],
+    ) -> io::Result<ReplacementProcess> {
         let (ready, is_ready) = io::pipe()?;
         let is_ready = OwnedFd::from(is_ready);
-        // Without them clients only lose their sessions.
-        let ticket_keys = match ticket_keys {
-            [] => None,
-            keys => descriptors::file_in_memory("xps-tickets", keys)
-                .inspect_err(|error| tracing::warn!(%error, "the keys of session tickets cannot be passed on"))
-                .ok(),
-        };
+        // Without it the replacement serves as well.
+        let files: Vec<_> = state.iter().map(|(state, exported)| (state.variable, state.file(exported))).collect();
         // The descriptors stay open only in the replacement: here they are closed after the start.
-        for descriptor in sockets.iter().map(|handed| &handed.socket).chain([&is_ready]).chain(&ticket_keys) {
+        let passed = files.iter().filter_map(|(_, file)| file.as_ref());
+        for descriptor in sockets.iter().map(|handed| &handed.socket).chain([&is_ready]).chain(passed) {
             descriptors::keep_on_exec(descriptor)?;
         }
         let list = |is_in: fn(&&HandedSocket) -> bool| {
@@ -224,12 +260,14 @@ impl Executable {
             .env(INHERIT, list(|_| true))
             .env(FILES, list(|handed| handed.has_file))
             .env(READY, is_ready.as_raw_fd().to_string())
-            .env_remove(TICKETS)
             .env_remove("LISTEN_FDS")
             .env_remove("LISTEN_PID")
             .env_remove("LISTEN_FDNAMES");
-        if let Some(file) = &ticket_keys {
-            command.env(TICKETS, file.as_raw_fd().to_string());
+        for (variable, file) in &files {
+            match file {
+                Some(file) => command.env(variable, file.as_raw_fd().to_string()),
+                None => command.env_remove(variable),
+            };
         }
         let child = command.spawn()?;
         Ok(ReplacementProcess { child, ready: File::from(OwnedFd::from(ready)) })

@@ -278,9 +278,9 @@ impl Server {
             addresses: Vec::new(),
             listeners: Listeners::default(),
             admission: Arc::default(),
-            endpoints: Arc::default(),
+            endpoints: SharedEndpoints::import(&inherit::ENDPOINT_SETTINGS.take_over()),
             access_logs: AccessLogs::default(),
-            ticket_keys: TicketKeys::import(Crypto::default(), &inherit::ticket_keys()),
+            ticket_keys: TicketKeys::import(Crypto::default(), &inherit::TICKET_KEYS.take_over()),
             offload: Offload::new(config.limits.offload),
             selection,
             workers: Vec::new(),
@@ -511,11 +511,13 @@ impl Server {
         }
         let replacement_process = match &self.executable {
             Ok(executable) => {
-                let ticket_keys = self.ticket_keys.export();
+                let state = [
+                    (inherit::TICKET_KEYS, self.ticket_keys.export()),
+                    (inherit::ENDPOINT_SETTINGS, self.endpoints.export()),
+                ];
                 let sockets = self.all_listeners().map(Listeners::export_sockets).collect::<io::Result<Vec<_>>>();
-                sockets.and_then(|sockets| {
-                    executable.start_replacement(sockets.into_iter().flatten().collect(), &ticket_keys)
-                })
+                sockets
+                    .and_then(|sockets| executable.start_replacement(sockets.into_iter().flatten().collect(), &state))
             }
             Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
         };

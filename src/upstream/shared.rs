@@ -36,6 +36,7 @@
 //! looks names up for itself: requests then write to no memory that workers share.
 
 mod check;
+mod export;
 #[cfg(feature = "internals")]
 pub mod planted_bug;
 mod setting;
@@ -140,14 +141,14 @@ impl SharedEndpoints {
             if self.index.contains_key(&labels) {
                 continue;
             }
-            self.index.insert(labels.clone(), self.named.len());
-            self.named.push(NamedEndpoint {
-                setting: earlier.setting(&labels),
-                labels,
-                weight: endpoint.weight,
-                is_backup: endpoint.is_backup,
-            });
+            let setting = earlier.setting(&labels);
+            self.add(labels, setting, endpoint.weight, endpoint.is_backup);
         }
+    }
+
+    fn add(&mut self, labels: EndpointLabels, setting: Arc<OperatorSetting>, weight: u32, is_backup: bool) {
+        self.index.insert(labels.clone(), self.named.len());
+        self.named.push(NamedEndpoint { labels, weight, is_backup, setting });
     }
 
     /// What is shared of the endpoints of a group, in its order. A group that is not of this configuration

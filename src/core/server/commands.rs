@@ -1,5 +1,7 @@
 //! The commands of operators, executed by the supervisor, which owns the server.
 
+use std::sync::atomic::Ordering;
+
 use serde_json::{Value, json};
 
 use super::changes::{self, Change};
@@ -57,6 +59,10 @@ impl Server {
                 Err(error) => refused(&error.to_string()),
             },
             Command::Endpoints => Reply::Done(json!({ "endpoints": self.endpoints() }).to_string()),
+            // It would be lost: the new process has got what was set before.
+            Command::SetEndpoint(..) if self.replacement.is_underway.load(Ordering::Acquire) => {
+                refused("a new process is taking over; try again once it serves")
+            }
             Command::SetEndpoint(name, change) => self.set_endpoint(&name, change),
             Command::RotateLogs => {
                 signals::request_reopening();

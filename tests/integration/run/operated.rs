@@ -2,14 +2,15 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 
 use super::load::withstands;
-use crate::place::{Place, Service, routes};
-use crate::support::process::Finished;
+use crate::place::{Place, Service, kill, routes};
+use crate::support::process::{Finished, Signal};
 use crate::support::upstream::ClosedPort;
 use crate::support::{Backend, Launch, Upstream, backends, eventually, uninterrupted};
 use crate::wire::{Response, Wire};
@@ -77,8 +78,9 @@ fn ctl(place: &Place, words: &[&str]) -> Finished {
         .run(b"")
 }
 
+/// What a command says that is done.
 #[track_caller]
-fn done(place: &Place, words: &[&str]) -> Value {
+pub fn done(place: &Place, words: &[&str]) -> Value {
     let finished = ctl(place, words);
     assert_eq!(finished.status.code(), Some(0), "{words:?}: {}", finished.errors);
     serde_json::from_slice(&finished.output).expect("JSON")
@@ -103,6 +105,17 @@ fn get(service: &Service, lines: &str) -> Response {
 fn weighted(mut more: Value) -> Value {
     more["load_balancing"] = json!("weighted_round_robin");
     more
+}
+
+/// Has a new process take over, and waits until it answers on the admin socket.
+#[track_caller]
+fn replace(service: &mut Service, place: &Place) {
+    service.replace();
+    eventually("the new process answers", || {
+        let finished = ctl(place, &["status"]);
+        let status = serde_json::from_slice::<Value>(&finished.output).unwrap_or_default();
+        status["process"] == service.pid()
+    });
 }
 
 /// Who answers a number of requests.
@@ -222,6 +235,45 @@ backends! {
         service.reload();
         assert_eq!(endpoint(&place, &first.address())["set"], "auto");
         assert_eq!(endpoint(&place, &second.address())["weight"], 7);
+    }
+
+    fn what_is_set_goes_to_a_process_that_replaces_this_one(backend) {
+        let place = Place::new(backend);
+        let (first, second) = (Origin::new("first"), Origin::new("second"));
+        let both = json!([{ "address": first.address(), "weight": 3 }, second.address()]);
+        configure(&place, &both, weighted(json!({})));
+        let mut service = place.start();
+        done(&place, &["drain", &first.address()]);
+        done(&place, &["weight", &second.address(), "7"]);
+        replace(&mut service, &place);
+        assert_eq!(who(&service, 4), ["second"; 4]);
+        assert_eq!(endpoint(&place, &first.address())["set"], "drain");
+        assert_eq!(endpoint(&place, &second.address())["weight"], 7);
+        // Nothing is left of what was taken back.
+        done(&place, &["auto", &first.address()]);
+        done(&place, &["auto", &second.address()]);
+        replace(&mut service, &place);
+        assert_eq!(done(&place, &["status"])["differs"], json!([]));
+        let names = who(&service, 8);
+        assert!(names.contains(&"first".to_owned()), "{names:?}");
+    }
+
+    fn nothing_is_set_while_a_new_process_takes_over(backend) {
+        let place = Place::new(backend);
+        let origin = Origin::new("only");
+        configure(&place, &json!([origin.address()]), json!({}));
+        let service = place.start();
+        // Nobody ever writes to it, so the new process waits for its configuration.
+        std::fs::remove_file(place.file()).expect("it was written");
+        assert!(Command::new("mkfifo").arg(place.file()).status().expect("mkfifo starts").success());
+        let begun = service.until_told("a new process takes over", || service.signal(Signal::User2));
+        let refused = ctl(&place, &["drain", &origin.address()]);
+        assert_eq!(refused.status.code(), Some(1), "{}", refused.errors);
+        assert!(refused.errors.contains("a new process is taking over"), "{}", refused.errors);
+        let process = begun.number("process").expect("its number");
+        service.until_told("the new process ended before it served; this one goes on", || kill(Signal::Terminate, process));
+        done(&place, &["drain", &origin.address()]);
+        assert_eq!(endpoint(&place, &origin.address())["set"], "drain");
     }
 
     fn an_endpoint_that_is_not_there_is_refused_and_those_that_are_there_are_named(backend) {
