@@ -1,4 +1,5 @@
-//! The queue before an upstream that has all the requests it may have: who is served when, and who is not.
+//! The queue before an upstream that has all the requests it may have: who is served when, and who is not; and what an
+//! operator who sets an endpoint does to those who wait.
 
 use std::net::Shutdown;
 use std::sync::Arc;
@@ -7,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::operated::done;
 use crate::origin::{Origin, Visit};
 use crate::place::{Place, Service, routes};
 use crate::support::client::{flood, reset};
@@ -16,26 +18,37 @@ use crate::wire::Wire;
 /// A proxy of one worker before an upstream that may have one request at a time.
 struct Narrow {
     origin: Origin,
-    _place: Place,
+    place: Place,
     service: Service,
 }
 
 impl Narrow {
     #[track_caller]
     fn new(backend: Backend, queue: &Value) -> Self {
+        Self::beside(backend, queue, &[])
+    }
+
+    /// With these other upstreams in its group.
+    #[track_caller]
+    fn beside(backend: Backend, queue: &Value, others: &[&Origin]) -> Self {
         let origin = Origin::new();
         let place = Place::new(backend);
-        let upstream = json!({ "address": origin.address().to_string(), "max_connections": 1 });
+        let upstreams: Vec<Value> = ([&origin].into_iter().chain(others.iter().copied()))
+            .map(|origin| json!({ "address": origin.address().to_string(), "max_connections": 1 }))
+            .collect();
         let server = routes(
             "127.0.0.1",
             json!([
-                { "req_path": "/", "type": "reverse_proxy", "upstreams": [upstream], "queue": queue },
+                { "req_path": "/", "type": "reverse_proxy", "upstreams": upstreams, "queue": queue },
                 { "req_path": "/metrics", "type": "metrics" },
             ]),
         );
-        place.configure_with([server], |document| document["workers"] = json!(1));
+        place.configure_with([server], |document| {
+            document["workers"] = json!(1);
+            document["admin"] = json!({ "unix": "admin.sock" });
+        });
         let service = place.start();
-        Self { origin, _place: place, service }
+        Self { origin, place, service }
     }
 
     /// The log says why a request was refused.
@@ -84,6 +97,15 @@ fn serve(visit: &mut Visit, target: &str) {
     visit.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{target}", target.len()));
 }
 
+/// The same, on a connection that carries no further request.
+#[track_caller]
+fn serve_last(mut visit: Visit, target: &str) {
+    let request = visit.request();
+    assert_eq!(request.line(), format!("GET {target} HTTP/1.1"));
+    let length = target.len();
+    visit.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{target}"));
+}
+
 #[track_caller]
 fn expect(wire: &mut Wire, target: &str) {
     let response = wire.response();
@@ -91,6 +113,44 @@ fn expect(wire: &mut Wire, target: &str) {
 }
 
 backends! {
+    fn an_endpoint_that_is_set_up_takes_who_waits(backend) {
+        let other = Origin::new();
+        let narrow = Narrow::beside(backend, &json!({}), &[&other]);
+        let name = other.address().to_string();
+        for command in ["up", "auto"] {
+            done(&narrow.place, &["down", &name]);
+            let mut first = narrow.asking(&["/first"]);
+            let busy = narrow.origin.visit();
+            let mut second = narrow.asking(&["/second"]);
+            other.expect_no_visit();
+            done(&narrow.place, &[command, &name]);
+            serve_last(other.visit(), "/second");
+            expect(&mut second, "/second");
+            serve_last(busy, "/first");
+            expect(&mut first, "/first");
+        }
+    }
+
+    fn who_waits_hears_503_at_once_if_the_only_endpoint_is_set_down_or_drained(backend) {
+        // The queue's own timeout would end the test much later.
+        let narrow = Narrow::new(backend, &json!({ "timeout": "1h" }));
+        let name = narrow.origin.address().to_string();
+        for command in ["down", "drain"] {
+            let mut first = narrow.asking(&["/first"]);
+            let busy = narrow.origin.visit();
+            let mut second = narrow.asking(&["/second"]);
+            done(&narrow.place, &[command, &name]);
+            assert_eq!(second.response().status, 503, "{command}");
+            // What is in progress there goes on.
+            serve_last(busy, "/first");
+            expect(&mut first, "/first");
+            done(&narrow.place, &["auto", &name]);
+        }
+        let mut third = narrow.asking(&["/third"]);
+        serve_last(narrow.origin.visit(), "/third");
+        expect(&mut third, "/third");
+    }
+
     fn those_who_wait_are_served_as_they_came_one_at_a_time(backend) {
         let narrow = Narrow::new(backend, &json!({}));
         let mut wires: Vec<Wire> = ["/0", "/1", "/2", "/3"].iter().map(|target| narrow.asking(&[target])).collect();
