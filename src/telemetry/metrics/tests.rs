@@ -321,6 +321,7 @@ fn endpoints_are_counted_by_group_and_address() {
         counters.set_idle(3);
         counters.count_retry();
         counters.count_failure(EndpointFailure::ConnectTimeout);
+        counters.count_check(worker == 0);
         counters.count_connect(2_000_000);
         counters.count_response(3_000_000);
         metrics.endpoint(&endpoint("h/", "a:1"), worker).change_queued(0, 2);
@@ -340,6 +341,8 @@ fn endpoints_are_counted_by_group_and_address() {
         ("retries_total", "", 2.0),
         ("failures_total", ",reason=\"connect_timeout\"", 2.0),
         ("failures_total", ",reason=\"tls\"", 0.0),
+        ("checks_total", ",result=\"passed\"", 1.0),
+        ("checks_total", ",result=\"failed\"", 1.0),
         ("connect_seconds_sum", "", 0.004),
         ("response_seconds_count", "", 2.0),
     ] {

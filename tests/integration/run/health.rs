@@ -71,10 +71,21 @@ fn metric(service: &Service, name: &str) -> u64 {
 /// The same, over a connection that is there.
 #[track_caller]
 fn metric_over(wire: &mut Wire, name: &str) -> u64 {
-    wire.send("GET /metrics HTTP/1.1\r\nHost: h\r\n\r\n");
-    let text = wire.response().text();
+    let text = metrics_text(wire);
     let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).map(str::parse);
     value.unwrap_or_else(|| panic!("no {name} in {text}")).expect("a number")
+}
+
+#[track_caller]
+fn metrics_text(wire: &mut Wire) -> String {
+    wire.send("GET /metrics HTTP/1.1\r\nHost: h\r\n\r\n");
+    wire.response().text()
+}
+
+/// The figures of the samples that begin and end like this.
+fn figures<'t>(text: &'t str, begin: &'t str, end: &'t str) -> impl Iterator<Item = u64> + 't {
+    let lines = text.lines().filter(move |line| line.starts_with(begin));
+    lines.filter_map(move |line| line.rsplit_once(end)).filter_map(|(_, figure)| figure.parse().ok())
 }
 
 /// An upstream that answers one request on each connection with the page, or ends it without an answer.
@@ -206,6 +217,13 @@ backends! {
             wire.send(format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n"));
             assert_eq!(wire.response().status, 503, "{path}");
         }
+        // Of the three groups, one counts it.
+        eventually("its checks are counted once", || {
+            let text = metrics_text(&mut Wire::to(service.address()));
+            let of_groups: Vec<u64> = figures(&text, "xps_upstream_checks_total{", "result=\"failed\"} ").collect();
+            let all: u64 = figures(&text, FAILED, " ").sum();
+            of_groups.len() == 3 && of_groups.iter().filter(|count| **count > 0).count() == 1 && of_groups.iter().sum::<u64>() == all
+        });
     }
 
     fn a_reload_keeps_what_checks_have_found(backend) {
