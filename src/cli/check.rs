@@ -25,9 +25,9 @@ pub fn run(options: &CheckOptions) -> Result<(), Failure> {
         let lines: Vec<String> = problems.iter().map(|problem| format!("{name}: {problem}")).collect();
         return Err(Failure::NotHere(lines.join("\n")));
     }
-    let listeners: usize = file.servers.iter().map(|server| server.listeners.len()).sum();
     let routes: usize = file.servers.iter().map(|server| server.routes.len()).sum();
-    let (listeners, routes) = (counted(listeners, "listener"), counted(routes, "route"));
+    // Of the resolved configuration: servers may share a listener.
+    let (listeners, routes) = (counted(config.listeners.len(), "listener"), counted(routes, "route"));
     super::print(format!("{name}: OK ({listeners}, {routes})\n").as_bytes())
 }
 

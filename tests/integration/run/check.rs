@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::place::{Place, echo, files, routes};
 use crate::support::Backend;
@@ -42,6 +42,23 @@ fn a_good_file_is_well() {
         assert_eq!(said, "xps_config.json: OK (2 listeners, 1 route)\n");
         assert_eq!(finished.errors, "");
     }
+}
+
+#[test]
+fn a_listener_that_servers_share_is_one() {
+    let place = Place::new(Backend::Epoll);
+    place.page("files", "x");
+    let port = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("bound").port();
+    let named = |name: &str| {
+        let mut server = files("127.0.0.1", "files");
+        server["listeners"] = json!([{ "host": "127.0.0.1", "port": port }]);
+        server["hostnames"] = json!([name]);
+        server
+    };
+    place.configure([named("a.test"), named("b.test")]);
+    let finished = check(&place, &[]);
+    assert_eq!(finished.status.code(), Some(0), "{}", finished.errors);
+    assert_eq!(String::from_utf8_lossy(&finished.output), "xps_config.json: OK (1 listener, 2 routes)\n");
 }
 
 #[test]
@@ -168,6 +185,54 @@ fn addresses_that_overlap_are_a_mistake_and_so_they_are_at_the_start() {
     let finished = Launch::new(Backend::Epoll, ["echo", "8", "127.0.0.1:8"]).run(b"");
     assert_eq!(finished.status.code(), Some(2), "{}", finished.errors);
     assert!(finished.errors.contains("0.0.0.0:8") && finished.errors.contains("127.0.0.1:8"), "{}", finished.errors);
+}
+
+#[test]
+fn an_address_for_operators_is_that_of_nothing_else() {
+    let place = Place::new(Backend::Epoll);
+    let port = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("bound").port();
+    let check_with = |metrics: &Value, admin: &Value, listener: &Value| {
+        let server = json!({ "listeners": [listener], "protocol": "tcp", "handler": "echo" });
+        place.configure_with([server], |document| {
+            document["metrics"] = metrics.clone();
+            if !admin.is_null() {
+                document["admin"] = admin.clone();
+            }
+        });
+        check(&place, &["--no-fs"])
+    };
+    let on = |host: &str| json!({ "host": host, "port": port });
+    let unix = |path: &str| json!({ "unix": path });
+    let (off, none, elsewhere) = (json!(false), json!(null), json!({ "port": 0 }));
+    let (of_metrics, of_admin) = (
+        "the address of `metrics`, is that of the listener on line ",
+        "the address of `admin`, is that of the listener on line ",
+    );
+    let conflicts = [
+        (on("127.0.0.1"), &none, on("127.0.0.1"), of_metrics),
+        (on("127.0.0.1"), &none, on("*"), of_metrics),
+        (on("*"), &none, on("127.0.0.1"), of_metrics),
+        (json!({ "port": port }), &none, json!({ "port": port }), of_metrics),
+        (json!(true), &none, json!({ "port": 8004 }), of_metrics),
+        (unix("a.sock"), &none, unix("./a.sock"), of_metrics),
+        (off.clone(), &unix("a.sock"), unix("a.sock"), of_admin),
+        (unix("a.sock"), &unix("./a.sock"), elsewhere, "the address of `admin`, is that of `metrics` on line "),
+    ];
+    for (metrics, admin, listener, reason) in &conflicts {
+        let finished = check_with(metrics, admin, listener);
+        let case = format!("{metrics} {admin} {listener}: {}", finished.errors);
+        assert_eq!(finished.status.code(), Some(2), "{case}");
+        assert!(finished.errors.contains(reason), "{case}");
+    }
+    let distinct = [
+        (on("127.0.0.1"), &none, on("127.0.0.2")),
+        (unix("a.sock"), &unix("b.sock"), unix("c.sock")),
+        (json!({ "port": 0 }), &none, json!({ "port": 0 })),
+    ];
+    for (metrics, admin, listener) in &distinct {
+        let finished = check_with(metrics, admin, listener);
+        assert_eq!(finished.status.code(), Some(0), "{metrics} {admin} {listener}: {}", finished.errors);
+    }
 }
 
 #[test]
