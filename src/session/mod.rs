@@ -40,6 +40,8 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+use tracing::Level;
+
 pub use check::{Awaited, StreamViolation};
 pub use close_reason::{CloseReason, SessionEnd};
 pub use file_sender::Content;
@@ -175,6 +177,11 @@ enum Life {
 trait Task: fmt::Debug {
     /// The name of the service, for logs.
     fn name(&self) -> &'static str;
+
+    /// Whether the access log has a line for each request, so that the end of the connection adds little.
+    fn is_in_access_log(&self) -> bool {
+        false
+    }
 
     /// The upstream, if there is one, for logs.
     fn upstream(&self) -> Option<&UpstreamAddress> {
@@ -599,20 +606,35 @@ impl Session {
         // What a name chose the upstream by, if there was no TLS here.
         let server_name = self.phase.server_name().or(server_name);
         let client_subject = facts.and_then(ConnectionFacts::client_subject);
-        let is_worth_a_warning = close_reason.is_worth_a_warning();
+        let level = self.end_level(close_reason);
         let (close_reason, cause) = (close_reason.code(), session_end.cause().map(tracing::field::display));
-        if is_worth_a_warning {
-            tracing::warn!(
-                service, %peer, upstream, tls, server_name, client_subject, received, sent, duration_ms, close_reason, cause,
-                "connection ended"
-            );
-        } else {
-            tracing::info!(
-                service, %peer, upstream, tls, server_name, client_subject, received, sent, duration_ms, close_reason, cause,
-                "connection ended"
-            );
+        macro_rules! record {
+            ($level:ident) => {
+                tracing::event!(
+                    Level::$level, service, %peer, upstream, tls, server_name, client_subject, received, sent, duration_ms,
+                    close_reason, cause, "connection ended"
+                )
+            };
+        }
+        match level {
+            Level::WARN => record!(WARN),
+            Level::DEBUG => record!(DEBUG),
+            _ => record!(INFO),
         }
         session_end
+    }
+
+    /// The level of the record of this connection's end.
+    fn end_level(&self, close_reason: CloseReason) -> Level {
+        // A denied connection has made no request that the access log would have.
+        let is_denied = matches!(close_reason, CloseReason::Denied(_));
+        if close_reason.is_worth_a_warning() {
+            Level::WARN
+        } else if !is_denied && self.phase.task().is_some_and(Task::is_in_access_log) {
+            Level::DEBUG
+        } else {
+            Level::INFO
+        }
     }
 }
 

@@ -46,7 +46,8 @@ fn ask_slowly(xps: &Xps, request: &str, is_over: &mpsc::Receiver<()>) -> (Vec<u8
 }
 
 fn http(backend: Backend, upstream: &Upstream) -> Launch {
-    let words = ["proxy", "--http", "--access-log", "off", "--listen", "127.0.0.1:0", "--upstream"];
+    let words =
+        ["proxy", "--http", "--access-log", "off", "--log-level", "debug", "--listen", "127.0.0.1:0", "--upstream"];
     Launch::new(backend, words).flag(upstream.address())
 }
 

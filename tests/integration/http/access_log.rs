@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::http::site::{PROBE_REQUEST, Site, expect_probe};
 use crate::support::client::reset;
 use crate::support::files::write_sparse;
+use crate::support::log::Record;
 use crate::support::process::Signal;
 use crate::support::{backends, eventually, http1_only};
 
@@ -161,6 +162,20 @@ backends! {
         });
         lines(&log, 1);
         assert!(!fs::read_to_string(&old).expect("it is there").is_empty());
+    }
+
+    fn a_connection_has_no_record_of_its_own_beside_its_lines(backend) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut site = logging(backend, folder.path(), "combined");
+        let mut wire = site.wire();
+        expect_probe(&mut wire);
+        drop(wire);
+        site.xps.signal(Signal::Terminate);
+        assert_eq!(site.xps.wait().code(), Some(0));
+        let is_record = |record: &Record| record.message() == "connection ended";
+        let record = site.xps.log().wait_until_or_end("none", |records| records.iter().find(|record| is_record(record)).cloned());
+        assert!(record.is_none(), "{record:?}");
+        lines(&folder.path().join("access.log"), 1);
     }
 
     fn rotation_under_load_and_a_stop_lose_no_line(backend) {

@@ -123,7 +123,7 @@ backends! {
     fn row_89_a_reader_that_takes_too_little_is_cut_off_however_steadily(backend) {
         http1_only!("the stream ends, not the connection");
         const SIZE: u64 = 1 << 30;
-        let site = Site::new(backend, &["--send-timeout", "500ms", "--send-rate", "256m"]);
+        let site = Site::new(backend, &["--send-timeout", "500ms", "--send-rate", "256m", "--log-level", "debug"]);
         crate::support::files::write_sparse(&site.path("large"), SIZE);
         let mut wire = site.wire();
         wire.send("GET /large HTTP/1.1\r\nHost: h\r\n\r\n");
@@ -142,7 +142,7 @@ backends! {
     }
 
     fn rows_72_and_89_a_reader_that_takes_nothing_is_cut_off(backend) {
-        let site = Site::new(backend, &["--send-timeout", "3s"]);
+        let site = Site::new(backend, &["--send-timeout", "3s", "--log-level", "debug"]);
         site.write("large", Content::bytes(1, LARGE_BYTES));
         let mut wire = site.wire();
         wire.send("GET /large HTTP/1.1\r\nHost: h\r\n\r\n");
@@ -205,7 +205,7 @@ backends! {
     }
 
     fn a_client_that_never_ends_its_side_is_not_lingered_for_longer_than_a_moment(backend) {
-        let site = Site::new(backend, &[]);
+        let site = Site::new(backend, &["--log-level", "debug"]);
         let before = site.xps.usage().descriptors;
         let mut wire = site.wire();
         wire.send("GET /probe HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");

@@ -90,7 +90,7 @@ pub fn backlog(case: &Case) {
 }
 
 pub fn idle_timeout(case: &Case) {
-    let running = case.start(&["--idle-timeout", "300ms"]);
+    let running = case.start(&["--idle-timeout", "300ms", "--log-level", "debug"]);
     let addresses = [running.stream, running.download, running.http, running.proxied];
     for address in addresses.into_iter().flatten() {
         let idle = connect(address);

@@ -87,7 +87,7 @@ const GET_BIG: &[u8] = b"GET /big HTTP/1.1\r\nHost: h\r\n\r\n";
 
 /// A client that takes nothing; the default is longer than anybody waits here.
 pub fn send_timeout(case: &Case) {
-    let running = case.start(&["--send-timeout", "300ms", "--send-rate", "0"]);
+    let running = case.start(&["--send-timeout", "300ms", "--send-rate", "0", "--log-level", "debug"]);
     for address in addresses(&running) {
         let deaf = connect(address);
         (&deaf).write_all(GET_BIG).expect("it is read");

@@ -168,7 +168,7 @@ backends! {
         let before = ["a", "b", "c", "d"].map(Endpoint::new);
         configure(&before);
         // The session log says which worker a connection was with.
-        let service = Service::new(place.launch().logging("info").start());
+        let service = Service::new(place.launch().logging("info,xps::session=debug").start());
         // Whose turn is first, of each worker; the kernel chooses the worker.
         let firsts = |names: [&str; WORKERS]| {
             let mut firsts = BTreeMap::new();

@@ -25,7 +25,11 @@ fn start(backend: Backend, authority: &Authority, format: &str) -> Xps {
     let servers = listeners.map(|listener| json!({ "listeners": [listener], "routes": routes }));
     let file = json!({ "access_log": "access.log", "access_format": format, "workers": 1, "servers": servers });
     fs::write(authority.path("xps_config.json"), file.to_string()).expect("a temporary file");
-    Launch::new(backend, ["run"]).in_folder(&authority.path("")).listening_on(2).start()
+    Launch::new(backend, ["run"])
+        .in_folder(&authority.path(""))
+        .logging("info,xps::session=debug")
+        .listening_on(2)
+        .start()
 }
 
 fn address(xps: &Xps, ip: &str) -> SocketAddr {

@@ -78,7 +78,7 @@ fn speaking(bytes: &'static [u8]) -> Upstream {
 backends! {
     fn requests_are_forwarded_over_tls_and_connections_are_reused(backend) {
         let authority = Authority::new();
-        let origin = Origin::new(backend, &authority.signed(&["localhost"]), &[]);
+        let origin = Origin::new(backend, &authority.signed(&["localhost"]), &["--log-level", "debug"]);
         let xps = http_proxy(backend, &origin.url("localhost"), &authority.ca());
         for _ in 0..3 {
             let answer = get(xps.address(), "/page");

@@ -548,6 +548,10 @@ impl Task for Http {
         "http"
     }
 
+    fn is_in_access_log(&self) -> bool {
+        true
+    }
+
     fn on_received(&mut self, buffer: Buffer) {
         self.inbox.push(buffer);
     }

@@ -435,6 +435,10 @@ impl Task for Http2 {
         "http"
     }
 
+    fn is_in_access_log(&self) -> bool {
+        true
+    }
+
     fn on_received(&mut self, buffer: Buffer) {
         self.inbox.push(buffer);
     }
