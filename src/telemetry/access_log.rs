@@ -321,10 +321,14 @@ fn report(path: &str, event: &Event<'_>) {
 pub(crate) fn finish(timeout: Duration) -> usize {
     // The writer of the program's own log continues.
     line_writer::wait_for_others(1, timeout);
-    LOST.load(Ordering::Relaxed)
+    lines_lost()
 }
 
 /// Lines lost so far by all access logs.
+pub(super) fn lines_lost() -> usize {
+    LOST.load(Ordering::Relaxed)
+}
+
 static LOST: AtomicUsize = AtomicUsize::new(0);
 
 /// A file that is reopened by its path after SIGUSR1, for log rotation.

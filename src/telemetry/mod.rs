@@ -26,12 +26,12 @@ use self::log_rate_limit::LogRateLimit;
 /// Time that the end of the program waits for a slow reader of the log. 1 s.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Lines of the log lost so far.
+/// Lines of the log of the server lost so far.
 static LOST: AtomicUsize = AtomicUsize::new(0);
 
-/// Lines of the log of the server lost so far.
-fn lines_lost() -> usize {
-    LOST.load(Ordering::Relaxed)
+/// Lines lost so far, by the logs that lost them: a fixed set of names, however many access logs there are.
+fn lines_lost() -> [(&'static str, usize); 2] {
+    [("server", LOST.load(Ordering::Relaxed)), ("access", access_log::lines_lost())]
 }
 
 /// The filter of the log, once it is started.
@@ -52,7 +52,7 @@ pub enum LogLevel {
     Error,
     /// Failures of peers, upstreams or resources
     Warn,
-    /// One record per connection
+    /// Events of the server, and connections without an access log
     Info,
     /// State transitions
     Debug,
@@ -77,7 +77,7 @@ pub struct LogSetup {
 }
 
 impl LogSetup {
-    /// For commands that serve. The default level is `info`: one record per connection.
+    /// For commands that serve. The default level is `info`.
     pub fn for_servers(level: Option<LogLevel>, format: LogFormat) -> Self {
         Self { level: level_name(level, "info"), format }
     }

@@ -1,6 +1,7 @@
 //! Full is said: no descriptors, no room for connections, no space for a log.
 
-use std::io::{Read, Write};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -8,6 +9,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
+use crate::operate::{get, metrics, metrics_address};
 use crate::place::{Place, Service, files, is_alive, kill, routes};
 use crate::support::process::{Signal, wait_for_exit};
 use crate::support::server::Launch;
@@ -23,8 +25,22 @@ fn logging(backend: Backend, log: &str) -> Place {
     place.configure_with([files(HERE, "folder")], |document| {
         document["access_log"] = json!(log);
         document["access_format"] = json!("json");
+        document["metrics"] = metrics();
     });
     place
+}
+
+/// Lines that this log, `access` or `server`, has lost, as `text` of the metrics says.
+#[track_caller]
+fn lines_lost(text: &str, log: &str) -> u64 {
+    let name = format!("xps_log_lines_lost_total{{log=\"{log}\"}} ");
+    let value = text.lines().find_map(|line| line.strip_prefix(&name));
+    value.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("{name}is missing in\n{text}"))
+}
+
+#[track_caller]
+fn access_lines_lost(service: &Service) -> u64 {
+    lines_lost(&get(metrics_address(service), "/metrics").text(), "access")
 }
 
 #[track_caller]
@@ -63,6 +79,7 @@ backends! {
         let told = service.first.log().wait_for("the failure", |record| record.message().starts_with("the access log cannot be written"));
         assert_eq!((told.level(), told.text("path")), ("WARN", Some("/dev/full")), "{told}");
         assert!(told.text("remedy").is_some_and(|remedy| remedy.contains("space")), "{told}");
+        eventually("all of them are counted", || access_lines_lost(&service) == 100);
         drop(wire);
         service.signal(Signal::Terminate);
         // Else it gets the signal a second time, which ends it at once.
@@ -102,7 +119,46 @@ backends! {
         });
         let told = log.wait_for("it", |record| record.message().starts_with("the access log is written again"));
         let lost = told.number("lost").expect("a count");
+        assert_eq!(access_lines_lost(&service), lost);
         eventually("every other line is there", || json_lines(&place.path("log")).len() as u64 + lost == requests);
+    }
+
+    fn lines_without_a_reader_are_counted_until_there_is_one_again(backend) {
+        let place = logging(backend, "log");
+        assert!(Command::new("mkfifo").arg(place.path("log")).status().expect("mkfifo starts").success());
+        // Both ends, so that opening does not wait for the other one.
+        let reader = || File::options().read(true).write(true).open(place.path("log")).expect("a FIFO");
+        let first = reader();
+        let service = place.start();
+        let mut wire = Wire::to(service.address());
+        drop(first);
+        expect_page(&mut wire);
+        let told = service.first.log().wait_for("the failure", |record| record.message().starts_with("the access log cannot be written"));
+        assert!(told.text("remedy").is_some_and(|remedy| remedy.contains("reader")), "{told}");
+        eventually("it is counted", || access_lines_lost(&service) == 1);
+        let second = reader();
+        expect_page(&mut wire);
+        let told = service.first.log().wait_for("it", |record| record.message().starts_with("the access log is written again"));
+        assert_eq!((told.number("lost"), access_lines_lost(&service)), (Some(1), 1), "{told}");
+        let mut line = String::new();
+        BufReader::new(second).read_line(&mut line).expect("a line");
+        assert!(line.ends_with("}\n") && line.contains("/page"), "{line}");
+    }
+
+    fn lost_lines_of_the_programs_own_log_are_counted(backend) {
+        let place = logging(backend, "off");
+        place.configure_with([crate::place::echo(HERE)], |document| document["metrics"] = json!({ "unix": "metrics" }));
+        let full = File::options().write(true).open("/dev/full").expect("a device");
+        let mut process = place.launch().command().stderr(full).spawn().expect("it starts");
+        let ask = || {
+            let mut stream = UnixStream::connect(place.path("metrics")).ok()?;
+            stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").ok()?;
+            let mut text = String::new();
+            stream.read_to_string(&mut text).ok().map(|_| text)
+        };
+        eventually("it counts what it cannot say", || ask().is_some_and(|text| lines_lost(&text, "server") > 0));
+        kill(Signal::Terminate, u64::from(process.id()));
+        assert_eq!(wait_for_exit(&mut process, patience()).expect("it ends").code(), Some(0));
     }
 
     fn the_programs_own_log_does_not_end_it_either(backend) {

@@ -23,8 +23,9 @@ pub(super) fn write(metrics: &Metrics, text: &mut Text) {
     reloads.sample(&[("result", "refused")], facts.reloads_refused);
     let help = "When the configuration in force was applied, in seconds since 1970.";
     text.family("xps_configuration_timestamp_seconds", Kind::Gauge, help).value(facts.configured);
-    let help = "Lines of the log of the server that were lost: it could not be written, or its reader was too slow.";
-    text.family("xps_log_lines_lost_total", Kind::Counter, help).value(lines_lost());
+    let help = "Lines that were lost, by log (server, or all access logs): it could not be written, or its reader was too slow.";
+    let mut lost = text.family("xps_log_lines_lost_total", Kind::Counter, help);
+    lines_lost().into_iter().for_each(|(log, lines)| lost.sample(&[("log", log)], lines));
     let help = "When the process was started, in seconds since 1970.";
     text.family("process_start_time_seconds", Kind::Gauge, help).value(facts.started);
     let help = "Processor time of the process, in seconds.";
