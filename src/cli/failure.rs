@@ -131,7 +131,7 @@ impl Failure {
 
     /// `error` means a bug in xps. Every other failure is `warn`, even if it ends the program, so that
     /// alerts on `error` do not fire for a port in use.
-    const fn level(&self) -> tracing::Level {
+    pub const fn level(&self) -> tracing::Level {
         match self {
             Self::Run(RunError::Panicked) => tracing::Level::ERROR,
             Self::Run(RunError::Worker(_) | RunError::Supervise(_))

@@ -34,7 +34,7 @@ use crate::config::{self, BackendChoice};
 use crate::driver::limits::{kernel_release, usable_cpus};
 use crate::driver::probe::choose;
 use crate::driver::{FeatureSet, signals};
-use crate::telemetry::LogFormat;
+use crate::telemetry::{self, LogFormat};
 
 /// What a command gets besides its own options, and what it reports besides its result.
 #[derive(Debug)]
@@ -61,7 +61,7 @@ pub fn run() -> ExitCode {
     match execute(arguments, &invocation) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            let text = failure.text(log_format);
+            let text = telemetry::for_standard_error(failure.level(), failure.text(log_format));
             if invocation.is_server.get() {
                 say_without_waiting(text);
             } else {

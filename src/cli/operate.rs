@@ -58,7 +58,7 @@ fn operate_to_end(
     reload: Option<Reload>,
     invocation: &Invocation,
 ) -> Result<Option<SessionEnd>, Failure> {
-    let setup = telemetry::LogSetup::for_servers(log.level.log_level, invocation.log_format);
+    let setup = telemetry::LogSetup::for_servers(log.level.log_level, invocation.log_format, log.log_target.clone());
     let _log = telemetry::start(setup)?;
     invocation.backend.set(config.backend);
     invocation.is_server.set(true);

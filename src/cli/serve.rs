@@ -12,7 +12,7 @@ use super::failure::Failure;
 use super::operate::{operate, operate_once};
 use super::tls;
 use super::units::StatusPage;
-use crate::config::file::File;
+use crate::config::file::{AccessTarget, File};
 use crate::config::{
     FileRouteConfig, ForwardConfig, HTTP_PROTOCOLS, HandlerConfig, ListenAddress, ListenerConfig, OnMissing,
     ResponseConfig, RouterConfig, ServerConfig, ServiceConfig, UPSTREAM_HTTP_PROTOCOLS, resolve, start,
@@ -73,11 +73,12 @@ pub fn config_of(settings: &[&dyn Settings]) -> ServerConfig {
 }
 
 /// The access log of `--access-log`.
-fn access_log(wanted: &str, format: AccessFormat) -> Result<Option<AccessLogConfig>, Failure> {
+fn access_log(wanted: &AccessTarget, format: AccessFormat) -> Result<Option<AccessLogConfig>, Failure> {
     let output = match wanted {
-        "off" => return Ok(None),
-        "-" => AccessLogOutput::Stdout,
-        path => AccessLogOutput::of_path(absolute(Path::new(path))?),
+        AccessTarget::Off => return Ok(None),
+        AccessTarget::Stdout => AccessLogOutput::Stdout,
+        AccessTarget::File(path) => AccessLogOutput::of_path(absolute(path)?),
+        AccessTarget::Syslog(config) => AccessLogOutput::Syslog(config.clone()),
     };
     Ok(Some(AccessLogConfig { output, format: format.into(), sample: Sample::ALL }))
 }

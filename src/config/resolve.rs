@@ -242,6 +242,7 @@ impl Resolver<'_> {
             AccessTarget::Off => return None,
             AccessTarget::Stdout => AccessLogOutput::Stdout,
             AccessTarget::File(path) => AccessLogOutput::of_path(self.folder.join(path)),
+            AccessTarget::Syslog(config) => AccessLogOutput::Syslog(config.clone()),
         };
         let default = || LineFormat::from(AccessFormat::from(default));
         let format = log.format.as_ref().map_or_else(default, |format| format.0.clone());

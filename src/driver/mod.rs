@@ -99,6 +99,7 @@ mod unix_connect_retry;
 mod uring;
 mod waker;
 
+pub mod datagram;
 pub mod descriptors;
 pub mod limits;
 pub mod probe;

@@ -25,6 +25,7 @@ pub use self::facts::{CacheState, EndedAt, EndedBy, ExchangeEnd, Facts, FailureR
 use self::line::{RequestPart, give_back};
 pub use self::template::{BadTemplate, Template, VARIABLES};
 use super::line_writer::{self, Event, LineWriter, Output, remedy};
+use super::syslog::{Lines, Syslog, SyslogConfig};
 use crate::driver::access::may_write;
 use crate::driver::{Peer, signals};
 use crate::http::{ErrorResponse, RequestHead};
@@ -90,7 +91,7 @@ impl Sample {
 /// Where an access log goes. Nothing is open yet: see [`AccessLogs`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct AccessLogConfig {
-    /// The file.
+    /// Where lines go.
     pub output: AccessLogOutput,
     /// The format of its lines.
     pub format: LineFormat,
@@ -98,7 +99,7 @@ pub struct AccessLogConfig {
     pub sample: Sample,
 }
 
-/// The file of an access log.
+/// The destination of an access log.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum AccessLogOutput {
     /// Standard output, as it is at the start.
@@ -107,6 +108,8 @@ pub enum AccessLogOutput {
     Stderr,
     /// A file. It is appended to, and reopened after SIGUSR1. The path is absolute.
     File(PathBuf),
+    /// A syslog daemon.
+    Syslog(SyslogConfig),
 }
 
 impl AccessLogOutput {
@@ -144,6 +147,7 @@ impl fmt::Display for AccessLogOutput {
             Self::Stdout => f.write_str("on standard output"),
             Self::Stderr => f.write_str("on standard error"),
             Self::File(path) => path.display().fmt(f),
+            Self::Syslog(config) => config.fmt(f),
         }
     }
 }
@@ -240,6 +244,9 @@ impl AccessLog {
             AccessLogOutput::Stderr => Self::new(duplicate(io::stderr().as_fd())?, "standard error", format, sample),
             AccessLogOutput::File(path) => {
                 Self::new(Reopening::new(path)?, &path.display().to_string(), format, sample)
+            }
+            AccessLogOutput::Syslog(syslog) => {
+                Self::new(Syslog::new(syslog.clone(), Lines::Access), &syslog.to_string(), format, sample)
             }
         }
     }

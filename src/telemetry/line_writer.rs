@@ -45,6 +45,10 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(10);
 
 /// The destination of lines.
 pub(super) trait Output: Send + 'static {
+    /// Whether each line is put by itself, as in a datagram: whole or not at all. Those behind one that
+    /// failed are tried then.
+    const IS_BY_LINE: bool = false;
+
     /// Called before each chunk. `true`: the destination has changed, such as a reopened file.
     fn renew(&mut self) -> bool {
         false
@@ -342,7 +346,11 @@ impl<O: Output> Thread<O> {
             self.rest.clear();
             self.lose(1);
         }
-        let result = self.write_rest(chunk.lines).and_then(|()| self.write_lines(&chunk.bytes));
+        let result = if O::IS_BY_LINE {
+            self.write_each(&chunk.bytes)
+        } else {
+            self.write_rest(chunk.lines).and_then(|()| self.write_lines(&chunk.bytes))
+        };
         match result {
             Ok(()) => self.on_success(),
             Err(error) => self.on_failure(&error),
@@ -369,6 +377,18 @@ impl<O: Output> Thread<O> {
             let rest_end = if is_between { 0 } else { line_end(rest) };
             self.rest.extend_from_slice(&rest[..rest_end]);
             self.lose(rest[rest_end..].iter().filter(|byte| **byte == b'\n').count());
+        }
+        result
+    }
+
+    /// Writes lines, each by itself. Returns the last error.
+    fn write_each(&mut self, lines: &[u8]) -> io::Result<()> {
+        let mut result = Ok(());
+        for line in lines.split_inclusive(|byte| *byte == b'\n') {
+            if let Err(error) = self.output.put(line) {
+                self.lose(1);
+                result = Err(error);
+            }
         }
         result
     }
@@ -410,6 +430,10 @@ impl<O: Output> Thread<O> {
         if let Some(line) = event(&mut self.report)
             && self.rest.is_empty()
         {
+            if O::IS_BY_LINE {
+                let _ = self.output.put(&line);
+                return;
+            }
             let (written, result) = put_all(&mut self.output, &line);
             if result.is_err() && written > 0 {
                 self.rest.extend_from_slice(&line[written..]);
@@ -474,6 +498,7 @@ pub(super) fn remedy(error: &io::Error) -> &'static str {
             "rotate it and send SIGUSR1, or raise the limit of file size (ulimit -f, LimitFSIZE=)"
         }
         io::ErrorKind::BrokenPipe => "its reader has exited",
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => "start the syslog daemon, or correct its address",
         _ => "make sure that it can be written",
     }
 }

@@ -15,8 +15,8 @@ use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
 
-use super::line_writer::LineWriter;
-use super::{IS_RATE_LIMITED, LogFormat, timestamp};
+use super::IS_RATE_LIMITED;
+use super::records::RecordWriter;
 
 /// Maximum records of the same warning per interval. 20.
 const REPEATS_MAX: u32 = 20;
@@ -27,8 +27,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// A layer that suppresses warnings above the rate.
 #[derive(Debug)]
 pub(super) struct LogRateLimit {
-    writer: LineWriter,
-    format: LogFormat,
+    log: RecordWriter,
     began: Instant,
     repeats: Mutex<Repeats<Identifier>>,
     /// A suppressed warning has not been reported yet. While `false`, records below `warn` skip the
@@ -37,26 +36,17 @@ pub(super) struct LogRateLimit {
 }
 
 impl LogRateLimit {
-    pub(super) fn new(writer: LineWriter, format: LogFormat) -> Self {
+    pub(super) fn new(log: RecordWriter) -> Self {
         let (began, repeats) = (Instant::now(), Mutex::default());
-        Self { writer, format, began, repeats, is_behind: AtomicBool::new(false) }
+        Self { log, began, repeats, is_behind: AtomicBool::new(false) }
     }
 
     fn report(&self, leftovers: Vec<Leftover>) {
         for Leftover { message, count } in leftovers {
-            let line = match self.format {
-                LogFormat::Human => format!("{}  WARN repeated, and left out: {message} count={count}\n", timestamp()),
-                LogFormat::Json => {
-                    let fields = json!({ "message": "repeated, and left out", "warning": message, "count": count });
-                    let (level, target) = (Level::WARN.as_str(), module_path!());
-                    format!(
-                        "{}\n",
-                        json!({ "timestamp": timestamp(), "level": level, "fields": fields, "target": target })
-                    )
-                }
-            };
+            let text = format!("repeated, and left out: {message} count={count}");
+            let fields = json!({ "message": "repeated, and left out", "warning": message, "count": count });
             // Does not block: the writer queues the line or drops it.
-            self.writer.line(line.as_bytes());
+            self.log.writer.line(&self.log.form.warning(&text, &fields, module_path!()));
         }
     }
 }

@@ -4,8 +4,14 @@ pub mod access_log;
 mod line_writer;
 mod log_rate_limit;
 pub mod metrics;
+mod records;
+mod syslog;
 
-use std::io::{self, IsTerminal, Write};
+use std::fs::File;
+use std::io::{self, IsTerminal};
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::str::FromStr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -20,8 +26,11 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, reload};
 
-use self::line_writer::{Event, LineWriter};
+use self::line_writer::{Event, LineWriter, Output};
 use self::log_rate_limit::LogRateLimit;
+use self::records::{RecordForm, RecordWriter};
+pub use self::syslog::{BadSyslog, SyslogConfig};
+use self::syslog::{Lines, Syslog};
 
 /// Time that the end of the program waits for a slow reader of the log. 1 s.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
@@ -69,26 +78,46 @@ pub enum LogFormat {
     Json,
 }
 
-/// Level and format of the log.
-#[derive(Clone, Copy, Debug)]
+/// Where the log goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum LogTarget {
+    /// Standard error. If that is the stream of the journal, lines have its form.
+    #[default]
+    Stderr,
+    /// A syslog daemon.
+    Syslog(SyslogConfig),
+}
+
+impl FromStr for LogTarget {
+    type Err = BadSyslog;
+
+    /// `-`: standard error.
+    fn from_str(text: &str) -> Result<Self, BadSyslog> {
+        if text == "-" { Ok(Self::Stderr) } else { text.parse().map(Self::Syslog) }
+    }
+}
+
+/// Level, format and target of the log.
+#[derive(Clone, Debug)]
 pub struct LogSetup {
     level: &'static str,
     format: LogFormat,
+    target: LogTarget,
 }
 
 impl LogSetup {
     /// For commands that serve. The default level is `info`.
-    pub fn for_servers(level: Option<LogLevel>, format: LogFormat) -> Self {
-        Self { level: level_name(level, "info"), format }
+    pub fn for_servers(level: Option<LogLevel>, format: LogFormat, target: LogTarget) -> Self {
+        Self { level: level_name(level, "info"), format, target }
     }
 
     /// For commands that show their result to the user. The default level is `error`: only bugs.
     pub fn for_clients(level: Option<LogLevel>, format: LogFormat) -> Self {
-        Self { level: level_name(level, "error"), format }
+        Self { level: level_name(level, "error"), format, target: LogTarget::Stderr }
     }
 }
 
-/// Starts the log on standard error. Dropping the guard flushes it.
+/// Starts the log. Dropping the guard flushes it.
 ///
 /// `XPS_LOG` holds directives of `tracing` (`xps::tcp=trace,info`) and overrides the level.
 /// `XPS_DEBUG=1` means level `debug`, as in eXpServer.
@@ -102,28 +131,47 @@ pub fn start(setup: LogSetup) -> Result<LogGuard, LogError> {
         }
         Ok(_) | Err(_) => EnvFilter::new(setup.level),
     };
-    let format = setup.format;
-    let report = Box::new(move |event: Event<'_>| describe_event(&event, format));
-    // Without delay: a record is what was known before a crash.
-    let writer = LineWriter::start("xps-log", io::stderr(), Duration::ZERO, report, &LOST).map_err(LogError::Thread)?;
+    let has_severity = matches!(setup.target, LogTarget::Syslog(_)) || is_journal();
+    let form = RecordForm { format: setup.format, has_severity };
+    let writer = match setup.target {
+        LogTarget::Stderr => start_writer(io::stderr(), form),
+        LogTarget::Syslog(config) => start_writer(Syslog::new(config, Lines::Server), form),
+    }
+    .map_err(LogError::Thread)?;
     limit_rate_for(&filter);
-    let rate_limit = LogRateLimit::new(writer.clone(), setup.format);
+    let log = RecordWriter { writer: writer.clone(), form };
+    let rate_limit = LogRateLimit::new(log.clone());
     let (filter, handle) = reload::Layer::new(filter);
     let registry = tracing_subscriber::registry().with(filter).with(rate_limit);
-    let guard = LogGuard(writer.clone());
-    let layer = tracing_subscriber::fmt::layer().with_writer(move || LogRecord(writer.clone()));
-    match setup.format {
-        LogFormat::Human => {
+    let layer = tracing_subscriber::fmt::layer().with_writer(log);
+    match (form.format, form.has_severity) {
+        (LogFormat::Human, false) => {
             let is_colourful =
                 io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
             registry.with(layer.with_ansi(is_colourful).with_target(false)).try_init()
         }
-        LogFormat::Json => registry.with(layer.json()).try_init(),
+        (LogFormat::Human, true) => registry.with(layer.with_ansi(false).with_target(false).without_time()).try_init(),
+        (LogFormat::Json, false) => registry.with(layer.json()).try_init(),
+        (LogFormat::Json, true) => registry.with(layer.json().without_time()).try_init(),
     }
     .map_err(|error| LogError::Second(error.to_string()))?;
     // There is no other: starting a second log has failed.
     let _ = FILTER.set(handle);
-    Ok(guard)
+    Ok(LogGuard(writer))
+}
+
+fn start_writer(output: impl Output, form: RecordForm) -> io::Result<LineWriter> {
+    let report = Box::new(move |event: Event<'_>| describe_event(&event, form));
+    // Without delay: a record is what was known before a crash.
+    LineWriter::start("xps-log", output, Duration::ZERO, report, &LOST)
+}
+
+/// Whether standard error is the stream of the journal that `JOURNAL_STREAM` names (systemd.exec(5)). A
+/// program that was started with another standard error has inherited the variable only.
+fn is_journal() -> bool {
+    let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
+    let metadata = io::stderr().as_fd().try_clone_to_owned().and_then(|fd| File::from(fd).metadata());
+    metadata.is_ok_and(|metadata| stream == format!("{}:{}", metadata.dev(), metadata.ino()))
 }
 
 /// The directives of the log. `None`: it is not started.
@@ -171,40 +219,17 @@ impl Drop for LogGuard {
     }
 }
 
-/// Passes a formatted record to the line writer.
-struct LogRecord(LineWriter);
-
-impl Write for LogRecord {
-    /// The subscriber writes each record in one call.
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.line(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 /// A log line about lost lines of the log itself. Write failures are reported afterwards, once the
 /// log can be written again.
-fn describe_event(event: &Event<'_>, format: LogFormat) -> Option<Vec<u8>> {
+fn describe_event(event: &Event<'_>, form: RecordForm) -> Option<Vec<u8>> {
     let (lost, reason) = match event {
         Event::Recovered { lost: 0 } | Event::Failing { .. } => return None,
         Event::TooSlow { lost } => (*lost, "its reader is too slow"),
         Event::Recovered { lost } => (*lost, "it could not be written"),
     };
     let message = format!("lines of this log were lost: {reason}");
-    let line = match format {
-        LogFormat::Human => format!("{}  WARN {message} lost={lost}\n", timestamp()),
-        LogFormat::Json => {
-            let fields = json!({ "message": message, "lost": lost });
-            let (level, target) = (tracing::Level::WARN.as_str(), module_path!());
-            let record = json!({ "timestamp": timestamp(), "level": level, "fields": fields, "target": target });
-            format!("{record}\n")
-        }
-    };
-    Some(line.into_bytes())
+    let fields = json!({ "message": message, "lost": lost });
+    Some(form.warning(&format!("{message} lost={lost}"), &fields, module_path!()))
 }
 
 /// Why the log cannot be started.
@@ -238,6 +263,14 @@ pub fn last_record(level: tracing::Level, message: &str, help: Option<&str>) -> 
     }
     let record = json!({ "timestamp": timestamp(), "level": level.as_str(), "fields": fields, "target": "xps::cli" });
     format!("{record}\n")
+}
+
+/// A text for standard error that is no record of the log: with its severity, if the journal reads it.
+pub fn for_standard_error(level: tracing::Level, text: String) -> String {
+    if !is_journal() {
+        return text;
+    }
+    String::from_utf8_lossy(&records::with_severity(level, text.as_bytes())).into_owned()
 }
 
 /// The current time in the format of log records.

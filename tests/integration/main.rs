@@ -37,6 +37,7 @@ mod send;
 mod shutdown;
 mod slow_readers;
 mod stages;
+mod syslog;
 mod tls;
 mod tls_worker;
 mod top;

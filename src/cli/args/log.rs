@@ -3,7 +3,7 @@
 use clap::Args;
 use clap::builder::BoolishValueParser;
 
-use crate::telemetry::LogLevel;
+use crate::telemetry::{LogLevel, LogTarget};
 
 /// Log options of commands that serve.
 #[derive(Args, Clone, Debug, Default)]
@@ -11,6 +11,9 @@ use crate::telemetry::LogLevel;
 pub struct LogOptions {
     #[command(flatten)]
     pub level: LevelOptions,
+    /// Where the log goes: `-` for standard error, syslog:unix:/PATH or syslog:udp:HOST:PORT, optionally with ,facility=NAME,tag=TEXT
+    #[arg(long, env = "XPS_LOG_TARGET", value_name = "-|syslog:…", default_value = "-")]
+    pub log_target: LogTarget,
     /// Print no banner
     #[arg(short, long, env = "XPS_QUIET", value_parser = BoolishValueParser::new())]
     pub quiet: bool,

@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use super::log::LogOptions;
 use super::server::{ConnectTimeout, H2cOption, HttpOptions, PipeOptions, ServerOptions, SocketOptions, UploadOptions};
 use super::tls::TlsOptions;
+use crate::config::file::AccessTarget;
 use crate::config::units::Period;
 use crate::config::{ListenAddress, UpstreamAddress};
 use crate::telemetry::access_log::AccessFormat;
@@ -39,9 +40,9 @@ pub struct ProxyOptions {
     /// Forward HTTP requests separately instead of relaying whole connections
     #[arg(long, env = "XPS_HTTP", value_parser = BoolishValueParser::new())]
     pub http: bool,
-    /// With --http: access log: `-` for standard output, a file (reopened on SIGUSR1), or `off`
-    #[arg(long, value_name = "-|FILE|off", env = "XPS_ACCESS_LOG", default_value = "-")]
-    pub access_log: String,
+    /// With --http: access log: `-` for standard output, a file (reopened on SIGUSR1), syslog:unix:/PATH or syslog:udp:HOST:PORT, or `off`
+    #[arg(long, value_name = "-|FILE|syslog:…|off", env = "XPS_ACCESS_LOG", default_value = "-")]
+    pub access_log: AccessTarget,
     /// With --http: format of the access log
     #[arg(long, value_name = "FORMAT", env = "XPS_ACCESS_FORMAT", default_value = "combined")]
     pub access_format: AccessFormat,

@@ -10,6 +10,7 @@ use super::server::{H2cOption, HttpOptions, ServerOptions, SocketOptions};
 use super::tls::TlsOptions;
 use crate::cli::units::{ResponseHeader, StatusPage};
 use crate::config::ListenAddress;
+use crate::config::file::AccessTarget;
 use crate::config::units::Size;
 use crate::file::compress;
 use crate::http::charset::Charset;
@@ -65,9 +66,9 @@ pub struct ServeOptions {
     /// Value of the `Server` field; --server-name '' omits the field
     #[arg(long, value_name = "NAME", env = "XPS_SERVER_NAME", default_value = "xps")]
     pub server_name: String,
-    /// Access log: `-` for standard output, a file (reopened on SIGUSR1), or `off`
-    #[arg(long, value_name = "-|FILE|off", env = "XPS_ACCESS_LOG", default_value = "-")]
-    pub access_log: String,
+    /// Access log: `-` for standard output, a file (reopened on SIGUSR1), syslog:unix:/PATH or syslog:udp:HOST:PORT, or `off`
+    #[arg(long, value_name = "-|FILE|syslog:…|off", env = "XPS_ACCESS_LOG", default_value = "-")]
+    pub access_log: AccessTarget,
     /// Format of the access log
     #[arg(long, value_name = "FORMAT", env = "XPS_ACCESS_FORMAT", default_value = "combined")]
     pub access_format: AccessFormat,

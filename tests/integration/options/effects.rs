@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -142,6 +143,23 @@ pub fn quiet(case: &Case) {
             assert!(words.contains("command line overrides: backend"), "{words}");
         }
     }
+}
+
+pub fn log_target(case: &Case) {
+    let _alone = case.alone();
+    let path = case.path("syslog");
+    let daemon = UnixDatagram::bind(&path).expect("a socket");
+    daemon.set_read_timeout(Some(patience())).expect("it is open");
+    let target = format!("syslog:unix:{},facility=user,tag=t", path.display());
+    let mut process =
+        case.launch(&["--log-target", &target, "--log-level", "info"]).command().spawn().expect("it starts");
+    let mut bytes = [0; 2000];
+    let count = daemon.recv(&mut bytes).expect("a record");
+    let record = String::from_utf8_lossy(&bytes[..count]);
+    assert!(record.starts_with("<14>1 ") && record.contains(" t "), "{}: {record}", case.command);
+    Signal::Terminate.send(&process);
+    wait_for_exit(&mut process, patience()).expect("it ends when told to");
+    std::fs::remove_file(path).expect("it is there");
 }
 
 pub fn listen(case: &Case) {

@@ -54,6 +54,7 @@ const SERVER: &[Entry] = &[
     entry(ANSWERING, &["idle-timeout"], effects::idle_timeout),
     entry(ANSWERING, &["drain-timeout"], effects::drain_timeout),
     entry(SERVERS, &["quiet"], effects::quiet),
+    entry(SERVERS, &["log-target"], effects::log_target),
     entry(LISTEN, &["listen"], effects::listen),
     entry(&["send"], &["root"], effects::root),
 ];

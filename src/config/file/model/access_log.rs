@@ -31,7 +31,7 @@ const fn all() -> f64 {
 #[serde(untagged)]
 #[schemars(rename = "AccessLog")]
 pub enum AccessLogForm {
-    /// `off`, `-` for standard output, or a file.
+    /// `off`, `-` for standard output, a file, or a syslog daemon.
     Target(AccessTarget),
     /// A log with options.
     Detailed(DetailedAccessLog),
@@ -41,7 +41,7 @@ pub enum AccessLogForm {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DetailedAccessLog {
-    /// The access log: `off`, `-` for standard output, or a file.
+    /// The access log: `off`, `-` for standard output, a file, or a syslog daemon.
     pub path: AccessTarget,
     /// Format of its lines: `combined`, `json`, or a template such as `$remote_addr $host $status $reason`,
     /// with the [variables](operation.md#the-access-log) of the log. Values are escaped; `$$` is a `$`.

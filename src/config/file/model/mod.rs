@@ -89,7 +89,7 @@ pub struct File {
     /// Networks of proxies that are trusted to report the client's address, by the PROXY protocol
     /// or `X-Forwarded-For`.
     pub trusted_proxies: Vec<Network>,
-    /// The access log: `off`, `-` for standard output, a file, or an object with options.
+    /// The access log: `off`, `-` for standard output, a file, a syslog daemon, or an object with options.
     pub access_log: AccessLog,
     /// Format of access logs that name none.
     pub access_format: AccessFormat,

@@ -90,7 +90,7 @@ macro_rules! texts {
 }
 
 texts! {
-    AccessTarget, "access-log", "/var/log/xps/access.log", "`off`, `-` or `/dev/stdout` for standard output, `/dev/stderr`, or a file";
+    AccessTarget, "access-log", "/var/log/xps/access.log", "`off`, `-` or `/dev/stdout` for standard output, `/dev/stderr`, a file, or [syslog](operation.md#syslog-and-the-journal): `syslog:unix:/PATH` or `syslog:udp:HOST:PORT`, optionally with `,facility=NAME,tag=TEXT`";
     AcmeDomain, "domain", "example.org", "a host name without `*`, as it is written in DNS: `xn--…` for one with other letters";
     AlpnProtocol, "protocol-name", "http/1.1", "the name of an application protocol, as in ALPN: 1 to 255 visible ASCII characters";
     Charset, "charset", "auto", "`auto`, `off`, or the name of a charset";

@@ -8,6 +8,7 @@ use super::TextError;
 use crate::driver::Feature;
 use crate::nearest::nearest;
 use crate::telemetry::access_log::{BadTemplate, LineFormat, Template, VARIABLES};
+use crate::telemetry::{BadSyslog, SyslogConfig};
 
 /// The destination of the access log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub enum AccessTarget {
     Stdout,
     /// A file. It is reopened on SIGUSR1.
     File(PathBuf),
+    /// A syslog daemon.
+    Syslog(SyslogConfig),
 }
 
 impl FromStr for AccessTarget {
@@ -26,9 +29,12 @@ impl FromStr for AccessTarget {
 
     fn from_str(text: &str) -> Result<Self, TextError> {
         match text {
-            "" => Err(TextError::new("write off, - for standard output, or a file")),
+            "" => Err(TextError::new("write off, - for standard output, a file, or syslog:unix:/PATH")),
             "off" => Ok(Self::Off),
             "-" => Ok(Self::Stdout),
+            text if text.starts_with("syslog:") => {
+                text.parse().map(Self::Syslog).map_err(|bad: BadSyslog| TextError::new(bad.to_string()))
+            }
             path => Ok(Self::File(path.into())),
         }
     }
@@ -40,6 +46,7 @@ impl fmt::Display for AccessTarget {
             Self::Off => f.write_str("off"),
             Self::Stdout => f.write_str("-"),
             Self::File(path) => path.display().fmt(f),
+            Self::Syslog(config) => config.fmt(f),
         }
     }
 }
