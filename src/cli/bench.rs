@@ -1,18 +1,21 @@
 //! `xps bench`: asks a server as fast as it can, or at a fixed rate, and reports what it measured.
 
+mod ab;
 mod progress;
 mod target;
 
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use self::ab::Rivals;
 use self::progress::ProgressLine;
 use super::Invocation;
 use super::args::{BenchOptions, CompareOptions, ExpectOptions, OutputOptions, VerdictOptions};
 use super::failure::Failure;
 use super::serve::config_of;
-use crate::config::ServerConfig;
+use super::top::{Moment, metrics};
+use crate::config::{ServerConfig, UpstreamAddress};
 use crate::core::StartError;
 use crate::driver::probe;
 use crate::driver::signals::StopSignals;
@@ -21,7 +24,7 @@ use crate::load::processor::{ProcessorTime, resident_bytes_max};
 use crate::load::report::compare::{self, Side, regressions};
 use crate::load::report::slo::Slo;
 use crate::load::report::{export, table};
-use crate::load::{Circumstances, Expect, Plan, Report, Run, RunError, ServerUse, Stop};
+use crate::load::{Circumstances, Expect, Plan, Report, RingUse, Run, RunError, ServerUse, Stop};
 use crate::telemetry;
 
 /// How often it is looked at what the threads have counted.
@@ -34,7 +37,16 @@ pub fn run(options: BenchOptions, invocation: &Invocation) -> Result<(), Failure
     let targets = target::read(&options)?;
     let plan = plan_of(&options, &targets, invocation)?;
     let baseline = options.verdict.baseline.as_deref().map(read_report).transpose()?;
-    let bench = Bench { urls: targets.into_iter().map(|target| target.url).collect(), pid: options.output.pid };
+    if options.output.server_metrics.is_some() && options.output.pid.is_none() && options.contest.ab.is_none() {
+        return Err(Failure::Usage("--server-metrics needs --pid, the process of the same server".to_owned()));
+    }
+    let OutputOptions { pid, server_metrics, .. } = &options.output;
+    let urls = targets.into_iter().map(|target| target.url).collect();
+    let bench = Bench { urls, pid: *pid, metrics: server_metrics.clone() };
+    if let Some(ab) = &options.contest.ab {
+        let rivals = Rivals::parse(ab, &options.contest.command).map_err(Failure::Usage)?;
+        return contest(&options, &plan, &bench, &rivals);
+    }
     let report = match &options.verdict.slo {
         Some(slo) if options.verdict.find_max => bench.find_max(plan, slo)?,
         _ => bench.measure(&plan)?,
@@ -46,6 +58,14 @@ pub fn run(options: BenchOptions, invocation: &Invocation) -> Result<(), Failure
         return Err(Failure::NothingMeasured);
     }
     judge(&report, baseline.as_ref(), &options.verdict)
+}
+
+/// Measures two servers in turns, and prints what differs.
+fn contest(options: &BenchOptions, plan: &Plan, bench: &Bench, rivals: &Rivals) -> Result<(), Failure> {
+    let Some(origin) = plan.origins.first() else { return Err(Failure::NothingMeasured) };
+    let contest = rivals.compete(&origin.address, options.contest.rounds, |pid| bench.of_process(pid).measure(plan))?;
+    let text = if options.output.json { format!("{:#}\n", contest.json()) } else { contest.text() };
+    super::print(text.as_bytes())
 }
 
 /// Whether everything holds that was asked for.
@@ -133,13 +153,18 @@ fn plan_of(options: &BenchOptions, targets: &[target::Target], invocation: &Invo
 struct Meter {
     client: ProcessorTime,
     server: Option<ProcessorTime>,
+    ring: Option<RingUse>,
 }
 
-impl Meter {
-    fn read(server: Option<u32>) -> Self {
-        let client = ProcessorTime::of(std::process::id()).unwrap_or_default();
-        Self { client, server: server.and_then(ProcessorTime::of) }
-    }
+/// What the rings of an xps server have done so far.
+fn ring_use(server: &UpstreamAddress) -> Result<RingUse, Failure> {
+    let count = |moment: &Moment, name: &str| moment.sum(name, &[]) as u64;
+    let moment = Moment::parse(&metrics(server)?, Instant::now());
+    Ok(RingUse {
+        enters: count(&moment, "xps_ring_enters_total"),
+        submissions: count(&moment, "xps_ring_submissions_total"),
+        completions: count(&moment, "xps_ring_completions_total"),
+    })
 }
 
 /// What is measured, and of whom.
@@ -147,9 +172,23 @@ struct Bench {
     urls: Vec<String>,
     /// The server's process.
     pid: Option<u32>,
+    /// Where an xps server tells its metrics.
+    metrics: Option<UpstreamAddress>,
 }
 
 impl Bench {
+    /// The same with a server of this process.
+    fn of_process(&self, pid: u32) -> Self {
+        Self { urls: self.urls.clone(), pid: Some(pid), metrics: self.metrics.clone() }
+    }
+
+    /// What was used so far.
+    fn read_meter(&self) -> Result<Meter, Failure> {
+        let client = ProcessorTime::of(std::process::id()).unwrap_or_default();
+        let ring = self.metrics.as_ref().map(ring_use).transpose()?;
+        Ok(Meter { client, server: self.pid.and_then(ProcessorTime::of), ring })
+    }
+
     /// One run. A stop signal ends it early; what was measured until then is reported.
     fn measure(&self, plan: &Plan) -> Result<Report, Failure> {
         let pid = self.pid;
@@ -168,20 +207,23 @@ impl Bench {
                 run.stop();
             }
             if run.is_measuring() {
-                begun.get_or_insert_with(|| Meter::read(pid));
+                if begun.is_none() {
+                    begun = Some(self.read_meter()?);
+                }
                 progress.show(run.counts());
             }
         }
-        let ended = Meter::read(pid);
+        let ended = self.read_meter()?;
         progress.clear();
         let outcome = run.join()?;
         let begun = begun.unwrap_or(ended);
+        let ring = ended.ring.zip(begun.ring).map(|(after, before)| after.since(before));
         let server = match (pid, begun.server, ended.server) {
             (Some(pid), Some(before), Some(after)) => Some(ServerUse {
                 pid,
                 time: after.since(before),
                 resident_bytes_max: resident_bytes_max(pid).unwrap_or_default(),
-                ring: None,
+                ring,
             }),
             _ => None,
         };

@@ -61,6 +61,9 @@ pub enum Failure {
     /// `bench`: no response was correct.
     #[error("no request got a correct response")]
     NothingMeasured,
+    /// `bench`: a server that was to be compared could not be started or ended.
+    #[error("{command}: {reason}")]
+    Rival { command: String, reason: String },
     /// `bench`: what was asked for does not hold; the text lists all of it.
     #[error("{0}")]
     NotMet(String),
@@ -150,6 +153,7 @@ impl Failure {
             | Self::Top(_)
             | Self::Control(_)
             | Self::Load(_)
+            | Self::Rival { .. }
             | Self::NothingMeasured
             | Self::File { .. }
             | Self::Folder { .. }
@@ -211,6 +215,7 @@ impl Failure {
             Self::Load(LoadError::Unreachable { .. }) => {
                 Some("the server has to run, and to be reached from here, before it is measured".to_owned())
             }
+            Self::Rival { .. } => Some("run the command by itself: what it says is not shown here".to_owned()),
             Self::NothingMeasured => {
                 Some("the errors above tell why; --expect-status allows other statuses".to_owned())
             }
@@ -284,6 +289,7 @@ impl Failure {
             | Self::NotReceived { .. }
             | Self::FileThere(_)
             | Self::Load(_)
+            | Self::Rival { .. }
             | Self::NothingMeasured
             | Self::Output(_)
             | Self::Thread(_)

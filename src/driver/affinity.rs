@@ -18,10 +18,20 @@ pub fn allowed_cpus() -> io::Result<Vec<usize>> {
 /// # Errors
 /// The CPU does not exist, or the process may not use it.
 pub fn pin_thread(cpu: usize) -> io::Result<()> {
-    if cpu >= CpuSet::MAX_CPU {
-        return Err(io::Error::from_raw_os_error(libc::EINVAL));
-    }
+    restrict_thread(&[cpu])
+}
+
+/// Restricts this thread, and what it starts from now on, to these CPUs (`sched_setaffinity(2)`).
+///
+/// # Errors
+/// One of the CPUs does not exist, or the process may use none of them.
+pub fn restrict_thread(cpus: &[usize]) -> io::Result<()> {
     let mut set = CpuSet::new();
-    set.set(cpu);
+    for cpu in cpus {
+        if *cpu >= CpuSet::MAX_CPU {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        }
+        set.set(*cpu);
+    }
     Ok(sched_setaffinity(None, &set)?)
 }

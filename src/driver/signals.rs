@@ -41,6 +41,16 @@ pub fn ask_to_reload(process: i32) -> io::Result<()> {
     sys::check(unsafe { libc::kill(process, libc::SIGHUP) }).map(drop)
 }
 
+/// Requests that a process end in order (SIGTERM).
+///
+/// # Errors
+/// As `kill(2)`: there is no such process, or it belongs to another user.
+pub fn ask_to_stop(process: u32) -> io::Result<()> {
+    let process = i32::try_from(process).map_err(|_| io::Error::from_raw_os_error(libc::ESRCH))?;
+    // SAFETY: no pointers are passed.
+    sys::check(unsafe { libc::kill(process, libc::SIGTERM) }).map(drop)
+}
+
 /// Handles SIGHUP as a request to reload from now on. It must be called before another process can
 /// know this process's id, since the default action of the signal ends the process.
 ///

@@ -45,6 +45,17 @@ pub struct RingUse {
     pub completions: u64,
 }
 
+impl RingUse {
+    /// What was done since.
+    pub const fn since(self, earlier: Self) -> Self {
+        Self {
+            enters: self.enters.saturating_sub(earlier.enters),
+            submissions: self.submissions.saturating_sub(earlier.submissions),
+            completions: self.completions.saturating_sub(earlier.completions),
+        }
+    }
+}
+
 /// From this share of its time on, the busiest thread of the load generator counts as the bottleneck.
 const BUSY_SHARE: f64 = 0.9;
 

@@ -73,7 +73,8 @@ enum State {
 #[derive(Debug)]
 enum Talk {
     Http1(Http1),
-    Http2(Http2),
+    /// Boxed: the others are smaller by far.
+    Http2(Box<Http2>),
     Tcp(Tcp),
 }
 
@@ -183,7 +184,7 @@ impl Connection {
         Some(match (work, chosen) {
             (Work::Tcp { mode, payload }, _) => Talk::Tcp(Tcp::new(*mode, Chunk::shared(Arc::clone(payload)))),
             (Work::Http { .. }, Some(b"h2")) | (Work::Http { version: HttpVersion::Http2, .. }, None) => {
-                Talk::Http2(Http2::new(plan.streams, &mut self.out))
+                Talk::Http2(Box::new(Http2::new(plan.streams, &mut self.out)))
             }
             (Work::Http { .. }, _) => Talk::Http1(Http1::new(plan.pipeline)),
         })

@@ -125,11 +125,14 @@ impl SharedEndpoints {
                 if all.checks.contains_key(&key) {
                     continue;
                 }
-                let check = earlier.checks.get(&key).map(Arc::clone).unwrap_or_else(|| {
-                    let checker = all.numbered % workers.max(1);
-                    all.numbered += 1;
-                    SharedCheck::new(&key.checks, checker, &all.changes)
-                });
+                let check = earlier.checks.get(&key).map_or_else(
+                    || {
+                        let checker = all.numbered % workers.max(1);
+                        all.numbered += 1;
+                        SharedCheck::new(&key.checks, checker, &all.changes)
+                    },
+                    Arc::clone,
+                );
                 all.checks.insert(key, check);
             }
         }
@@ -317,9 +320,9 @@ mod tests {
         assert!(first_check(&first, &group("a", &["h:1"], None)).is_none());
         check.on_check(0, false);
         check.on_check(0, false);
-        let second = endpoints(&first, &[b.clone()]);
+        let second = endpoints(&first, std::slice::from_ref(&b));
         assert!(!first_check(&second, &b).unwrap().verdict().is_up(), "another group has it still");
-        let third = endpoints(&endpoints(&second, &[]), &[b.clone()]);
+        let third = endpoints(&endpoints(&second, &[]), std::slice::from_ref(&b));
         assert!(first_check(&third, &b).unwrap().verdict().is_up(), "it was gone in between");
     }
 

@@ -33,6 +33,8 @@ pub struct BenchOptions {
     #[command(flatten)]
     pub verdict: VerdictOptions,
     #[command(flatten)]
+    pub contest: ContestOptions,
+    #[command(flatten)]
     pub backend: BackendOptions,
     #[command(flatten)]
     pub log: LevelOptions,
@@ -108,9 +110,9 @@ pub struct RequestOptions {
     #[arg(long, env = "XPS_HTTP2_PRIOR_KNOWLEDGE", value_parser = BoolishValueParser::new())]
     pub http2_prior_knowledge: bool,
     /// Do not offer HTTP/2 with https://
-    #[arg(long = "http1.1", env = "XPS_HTTP1_1", value_parser = BoolishValueParser::new(),
+    #[arg(long, env = "XPS_NO_HTTP2", value_parser = BoolishValueParser::new(),
           conflicts_with = "http2_prior_knowledge")]
-    pub http1_1: bool,
+    pub no_http2: bool,
     /// Connect to this address instead of the one in the URL
     #[arg(long, value_name = "HOST:PORT|unix:/PATH", env = "XPS_CONNECT_TO")]
     pub connect_to: Option<UpstreamAddress>,
@@ -171,6 +173,9 @@ pub struct OutputOptions {
     /// Process of the server, on this host: its processor time for each request is reported
     #[arg(long, value_name = "PID", env = "XPS_PID", value_parser = clap::value_parser!(u32).range(1..))]
     pub pid: Option<u32>,
+    /// Metrics listener or admin socket of an xps server: what its rings do for each request is reported
+    #[arg(long, value_name = "HOST:PORT|unix:/PATH", env = "XPS_SERVER_METRICS")]
+    pub server_metrics: Option<UpstreamAddress>,
 }
 
 /// What has to hold.
@@ -196,6 +201,25 @@ pub struct VerdictOptions {
     /// With --baseline: compare with a run of another environment, too
     #[arg(long, env = "XPS_ANY_ENVIRONMENT", value_parser = BoolishValueParser::new())]
     pub any_environment: bool,
+}
+
+/// Two servers in turns.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Comparison of two servers")]
+pub struct ContestOptions {
+    /// Start two servers in turns and compare them: the command of A, with that of B behind `--`
+    ///
+    /// Or an option that the command behind `--` is started with: NAME=X,Y, such as backend=io_uring,epoll;
+    /// NAME=X: only B has it. Both servers listen at the URL. The server gets a processor of its own.
+    #[arg(long, value_name = "COMMAND|NAME=X[,Y]", env = "XPS_AB", requires = "command")]
+    pub ab: Option<String>,
+    /// With --ab: pairs of runs, each of which takes twice --duration
+    #[arg(long, value_name = "N", env = "XPS_ROUNDS", default_value_t = 11,
+          value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub rounds: u32,
+    /// With --ab: the command of B, or of both
+    #[arg(last = true, value_name = "COMMAND", requires = "ab")]
+    pub command: Vec<String>,
 }
 
 #[derive(Args, Debug)]

@@ -161,7 +161,7 @@ pub fn origins(targets: &[Target], options: &BenchOptions) -> Result<Vec<Origin>
 
 fn settings(options: &BenchOptions) -> Result<ClientTls, Failure> {
     let BenchTls { ca, insecure, sni } = &options.tls;
-    let offered: &[&[u8]] = if options.request.http1_1 { &[b"http/1.1"] } else { &[b"h2", b"http/1.1"] };
+    let offered: &[&[u8]] = if options.request.no_http2 { &[b"http/1.1"] } else { &[b"h2", b"http/1.1"] };
     let settings = ClientSettings {
         verify: !insecure,
         ca: ca.clone(),

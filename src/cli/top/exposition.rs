@@ -8,7 +8,7 @@ pub(super) type Labels<'l> = &'l [(&'l str, &'l str)];
 
 /// All series of a server at one moment.
 #[derive(Debug)]
-pub(super) struct Moment {
+pub(in crate::cli) struct Moment {
     at: Instant,
     families: BTreeMap<String, Vec<Series>>,
 }
@@ -37,7 +37,7 @@ impl Series {
 
 impl Moment {
     /// The series in this text. Lines that are not samples are skipped.
-    pub(super) fn parse(text: &str, at: Instant) -> Self {
+    pub(in crate::cli) fn parse(text: &str, at: Instant) -> Self {
         let mut families: BTreeMap<String, Vec<Series>> = BTreeMap::new();
         for (name, series) in text.lines().filter_map(sample) {
             families.entry(name.to_owned()).or_default().push(series);
@@ -51,7 +51,7 @@ impl Moment {
     }
 
     /// The sum of the series with these labels.
-    pub(super) fn sum(&self, name: &str, wanted: Labels<'_>) -> f64 {
+    pub(in crate::cli) fn sum(&self, name: &str, wanted: Labels<'_>) -> f64 {
         // The sum of no number at all is -0.
         self.family(name).iter().filter(|series| series.matches(wanted)).map(Series::value).sum::<f64>() + 0.0
     }

@@ -16,9 +16,11 @@ use std::thread;
 use std::time::Duration;
 use std::time::Instant;
 
-use self::exposition::{Moment, Span};
+pub(super) use self::exposition::Moment;
+use self::exposition::Span;
 use self::figures::Figures;
 pub use self::source::ReadError;
+pub(super) use self::source::metrics;
 use super::args::TopOptions;
 use super::failure::Failure;
 
@@ -57,7 +59,7 @@ struct Readings<'o> {
 
 impl Readings<'_> {
     fn read(&mut self) -> Result<(), Failure> {
-        let text = source::metrics(&self.options.server)?;
+        let text = metrics(&self.options.server)?;
         self.moments.push(Moment::parse(&text, Instant::now()));
         let superfluous = self.moments.len().saturating_sub(self.kept);
         self.moments.drain(..superfluous);

@@ -24,7 +24,7 @@ pub enum ReadError {
 }
 
 /// The metrics of a server, in the text format of Prometheus.
-pub(super) fn metrics(server: &UpstreamAddress) -> Result<String, ReadError> {
+pub(in crate::cli) fn metrics(server: &UpstreamAddress) -> Result<String, ReadError> {
     let failed = |error| ReadError::Io { server: server.clone(), error };
     let no_metrics = |response| ReadError::NoMetrics { server: server.clone(), response };
     let request = ("GET", "/metrics");

@@ -197,3 +197,35 @@ pub fn compare(case: &Case) {
     fs::write(&second, report.to_string()).expect("a file");
     assert_eq!(compared(&[]).0, Some(2));
 }
+
+pub fn server_metrics(case: &Case) {
+    let xps = super::operator::server(case);
+    let (socket, pid) = (format!("unix:{}", case.path("admin.sock").display()), xps.pid().to_string());
+    let measured = of_page(case, &xps, &["-n", "400", "-c", "4", "--pid", &pid, "--server-metrics", &socket]);
+    assert!(measured["server"]["ring"]["completions_per_request"].as_f64() >= Some(0.0), "{measured}");
+    let url = format!("http://{}/page", xps.address());
+    let alone = Launch::new(case.backend, ["bench", &url, "--server-metrics", &socket]).run(b"");
+    assert_eq!(alone.status.code(), Some(2), "{}", alone.errors);
+}
+
+pub fn contest(case: &Case) {
+    // A path that is short enough for a socket.
+    let socket = format!("unix:{}", case.path("xps.sock").display());
+    let folder = case.path("public").display().to_string();
+    let words = ["bench", "http://localhost/page", "--connect-to", &socket, "-n", "20", "-c", "2", "--json"];
+    let rivals = ["--rounds", "2", "--ab", "workers=1,2", "--", env!("CARGO_BIN_EXE_xps"), "serve", &folder];
+    let listen = ["--listen", &socket];
+    let finished = Launch::new(case.backend, words).flags([&rivals[..], &listen].concat()).run(b"");
+    assert_eq!(finished.status.code(), Some(0), "{}", finished.errors);
+    let result: Value = serde_json::from_slice(&finished.output).expect("JSON");
+    let command = result["b"].as_array().expect("words");
+    assert_eq!(command[command.len() - 2..], ["--workers", "2"]);
+    for pair in result["pairs"].as_array().expect("pairs") {
+        assert_eq!((pair["a"]["requests"].as_u64(), pair["b"]["requests"].as_u64()), (Some(20), Some(20)));
+        assert_ne!(pair["a"]["server"]["pid"], pair["b"]["server"]["pid"]);
+    }
+    let missing = Launch::new(case.backend, words).flags(["--ab", "/no/such/program", "--", "/no/such/program"]);
+    let finished = missing.run(b"");
+    assert_eq!(finished.status.code(), Some(1), "{}", finished.errors);
+    assert!(finished.errors.contains("/no/such/program"), "{}", finished.errors);
+}

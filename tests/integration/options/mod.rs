@@ -147,13 +147,15 @@ const BENCH: &[Entry] = &[
     ),
     entry(
         &["bench"],
-        &["urls", "connect-to", "method", "body", "header", "mode", "http2-prior-knowledge", "http1.1"],
+        &["urls", "connect-to", "method", "body", "header", "mode", "http2-prior-knowledge", "no-http2"],
         bench::requests,
     ),
     entry(&["bench"], &["expect-status", "expect-length", "expect-sha256", "expect-same"], bench::expectations),
     entry(&["bench"], &["ca", "insecure", "sni"], bench::tls),
     entry(&["bench"], &["csv", "hdr"], bench::files),
     entry(&["bench"], &["slo", "find-max", "baseline", "max-regression", "any-environment"], bench::verdicts),
+    entry(&["bench"], &["server-metrics"], bench::server_metrics),
+    entry(&["bench"], &["ab", "rounds"], bench::contest),
     entry(&["compare"], &["any-environment"], bench::compare),
     entry(&["bench"], &["backend", "uring-off", "log-level"], bench::starts_with),
 ];

@@ -7,7 +7,7 @@ use crate::support::process::Finished;
 use crate::support::{Launch, Xps};
 
 /// A server with an admin socket.
-fn server(case: &Case) -> Xps {
+pub fn server(case: &Case) -> Xps {
     case.configure(|document| document["admin"] = json!({ "unix": "admin.sock" }));
     Launch::new(case.backend, ["run"]).in_folder(case.folder.path()).listening_on(4).start()
 }
