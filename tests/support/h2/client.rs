@@ -435,24 +435,35 @@ impl Connection {
         }
     }
 
-    /// Whether nothing comes within `time`.
+    /// Whether nothing comes within `time`, and nothing that has come is still to be read. A frame ends the wait.
     #[track_caller]
     pub fn is_silent(&mut self, time: Duration) -> bool {
         let before = self.frames;
-        self.read_for(time);
+        self.read_within(time, |connection| connection.frames > before);
         self.frames == before
     }
 
     /// Reads what comes within `time`, or up to the end.
     #[track_caller]
     pub fn read_for(&mut self, time: Duration) {
+        self.read_within(time, |_| false);
+    }
+
+    /// Reads until `has_come`, for at most this time. A frame may have come already, together with one that was
+    /// waited for.
+    #[track_caller]
+    fn read_within(&mut self, time: Duration, has_come: impl Fn(&Self) -> bool) {
         let since = std::time::Instant::now();
-        while let Some(left) = time.checked_sub(since.elapsed()).filter(|left| !left.is_zero()) {
+        loop {
+            while self.take_frame() {}
+            let left = time.saturating_sub(since.elapsed());
+            if left.is_zero() || has_come(self) {
+                break;
+            }
             self.tcp().set_read_timeout(Some(left)).expect("not zero");
             if !matches!(self.fill(), Ok(true)) {
                 break;
             }
-            while self.take_frame() {}
         }
         self.tcp().set_read_timeout(Some(patience())).expect("not zero");
     }
