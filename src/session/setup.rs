@@ -46,6 +46,7 @@ use crate::session::Limits;
 use crate::session::http::refuse_plain;
 use crate::tcp::End;
 use crate::tcp::proxy_header::{self, Ends, HEADER_BYTES_MAX, Parsed};
+use crate::telemetry::metrics::TimeoutKind;
 use crate::tls::acme::ACME_TLS;
 use crate::tls::{Handshake, HandshakeInfo, HelloError, HelloReader, Subject};
 use crate::transport::Transport;
@@ -355,8 +356,10 @@ impl Setup {
 
     /// Waits until the first bytes tell the protocol. `None`: it is known.
     ///
-    /// Where they do not, HTTP/1.1 answers: it knows what a client gets that goes away, is too slow, or
-    /// says nothing while the server is stopping. Its time has run since this wait began.
+    /// A client that goes away, sends nothing in time, or says nothing while the server is stopping is left
+    /// to HTTP/1.1, which knows what becomes of it. Its time has run since this wait began. A client that
+    /// has sent a part of the preface in time, and not the rest, would take an answer of HTTP/1.1 for
+    /// malformed frames: the connection is closed without one.
     fn open(&mut self, client: &mut Transport, cx: &mut Context<'_>) -> Option<Progress> {
         let since = match self.opening {
             Opening::Known(..) => return None,
@@ -371,19 +374,25 @@ impl Setup {
             until(since, limits.head_timeout),
             at_stop.and_then(|stop| until(stop.max(since), limits.drain_idle_timeout)),
         );
-        let is_over = client.input_end().is_some() || self.deadline.is_some_and(|deadline| deadline <= cx.now);
-        match self.protocol().or(is_over.then_some(Protocol::Http1)) {
-            Some(protocol) => {
-                self.opening = Opening::Known(protocol, Some(since));
-                self.deadline = None;
-                None
+        let is_late = self.deadline.is_some_and(|deadline| deadline <= cx.now);
+        let protocol = match self.protocol() {
+            Some(protocol) => protocol,
+            None if is_late && !self.rest.is_empty() => {
+                if self.draining_since.is_none() {
+                    cx.counters.count_timeout(TimeoutKind::Head);
+                }
+                return Some(Progress::Over(CloseReason::Idle));
             }
+            None if is_late || client.input_end().is_some() => Protocol::Http1,
             None => {
                 self.join();
                 client.set_receiving(true, cx.ops);
-                Some(Progress::Wait)
+                return Some(Progress::Wait);
             }
-        }
+        };
+        self.opening = Opening::Known(protocol, Some(since));
+        self.deadline = None;
+        None
     }
 
     /// The protocol that begins with the bytes received. `None`: they are a part of the preface.

@@ -251,12 +251,22 @@ backends! {
         let rig = Rig::with(backend, |document| document["limits"]["http"]["head_timeout"] = json!("300ms"));
         let preface = crate::support::h2::frame::PREFACE;
         let begun = [preface, &Frame::settings(&[]).bytes(), &Frame::new(1, 0, 1, [0x82]).bytes()].concat();
-        for sent in [&b""[..], &preface[..9], preface, &begun] {
+        for sent in [preface, &begun] {
             let mut connection = Connection::raw(rig.address());
             connection.new_stream();
             connection.send(sent);
             eventually("its end", || !connection.read_frame());
         }
+        // A part of it is not answered, least of all with a response of HTTP/1.1.
+        for length in [0, 1, 3, 9, preface.len() - 1] {
+            let mut client = Wire::to(rig.address());
+            client.send(&preface[..length]);
+            client.expect_end();
+        }
+        // What differs from it is HTTP/1.1.
+        let mut client = Wire::to(rig.address());
+        client.send("PROPFIND / HTTP/1.1\r\n");
+        assert_eq!(client.response().status, 408);
     }
 
     fn the_listener_speaks_http_1_as_well(backend) {
