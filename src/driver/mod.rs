@@ -68,6 +68,8 @@
 //!     received, but an error of the connection, such as a reset, is reported at once: `Broken`, at
 //!     most once. Bytes that arrived before the error can still be received after resuming; then comes
 //!     `Eof` or `Failed`. An error that a send has reported is not reported again.
+//! 11. While the pool is scarce ([`Pool::is_scarce`](crate::buffer::Pool::is_scarce)), a socket gets one
+//!     buffer, and the next one only after the state machines have acted on it.
 
 #![expect(unsafe_code, reason = "system calls, and memory that the kernel writes")]
 

@@ -127,6 +127,8 @@ struct Stream {
     /// Whether a pause is requested. It takes effect soon, at a random moment.
     pause_is_wanted: bool,
     is_paused: bool,
+    /// The turn in which it was last given a buffer.
+    received_in: u64,
     /// The receive has reported a broken connection.
     is_told: bool,
     recv_is_due: bool,

@@ -138,14 +138,14 @@ fn seeds_that_found_something_keep_every_promise() {
     ];
     const SEEDS_OVER_TLS: &[u64] = &[
         44, 88, 206, 546, 877, 1_000_271, 1_003_390, 1_004_631, 1_005_373, 1_007_588, 1_008_356, 1_009_566, 77_008_127,
-        88_009_435, 88_029_172, 88_037_075,
+        88_009_435, 88_029_172, 88_037_075, 140042783,
     ];
     /// Of a search far beyond the others.
     const FAR_SEEDS_OVER_TLS: &[u64] = &[17206, 24743, 31892, 35757, 60112, 71159];
     const FAR: u64 = 20_261_130_000_000;
     const SEEDS_BEHIND_GATEWAYS: &[u64] = &[435, 1484, 1595, 1699, 1728];
     const SEEDS_OVER_HTTP2: &[u64] = &[29, 53, 97, 344, 900, 1069, 1122, 1200, 1626, 1687, 3521];
-    const SEEDS_OVER_HTTP2_WITH_MORE: &[u64] = &[153, 166, 179, 298, 1060];
+    const SEEDS_OVER_HTTP2_WITH_MORE: &[u64] = &[153, 166, 179, 298, 1060, 150002573];
     let far_over_tls = FAR_SEEDS_OVER_TLS.iter().map(|seed| FAR + seed);
     let over_tls = SEEDS_OVER_TLS.iter().copied().chain(far_over_tls).filter_map(try_seed_over_tls);
     let gateways = SEEDS_BEHIND_GATEWAYS.iter().copied().filter_map(try_seed_behind_gateways);

@@ -67,6 +67,15 @@ impl Sim {
         if stream.is_paused {
             return self.report_broken(key, id, done);
         }
+        // Guarantee 11. The state machines may have paused or cancelled the receive.
+        if self.pool.is_scarce() {
+            if stream.pause_is_wanted {
+                return;
+            }
+            if stream.received_in == self.counters.enters {
+                return self.retry_recv(key);
+            }
+        }
         if self.bug_injector.deaf == Some(id) {
             return;
         }
@@ -120,6 +129,9 @@ impl Sim {
                     self.starved.push(key);
                     return false;
                 };
+                if let Some(Descriptor::Stream(stream)) = self.sockets.get_mut(key) {
+                    stream.received_in = self.counters.enters;
+                }
                 self.notify(wire, side.other());
                 if available > buffer.len()
                     && self.bug_injector.strikes(PlantedBug::SwapReceived)
@@ -376,6 +388,7 @@ impl Sim {
             send: None,
             pause_is_wanted: false,
             is_paused: false,
+            received_in: 0,
             is_told: false,
             recv_is_due: false,
             send_is_due: false,

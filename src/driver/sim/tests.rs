@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::buffer::Chain;
+use crate::buffer::{Chain, PoolConfig};
 use crate::driver::{Fault, Outcome, Root, Token, UnixPath};
 use crate::table::RawKey;
 use crate::tcp::{CloseKind, ConnectionTokens, End, Listener, Pipe};
@@ -386,6 +386,31 @@ fn a_root_is_found_again_only_where_its_path_leads() {
     assert!(matches!(find(), Outcome::Root(found) if Arc::ptr_eq(&found, &root)));
     std::fs::remove_dir(&path).unwrap();
     assert!(matches!(find(), Outcome::Failed(Fault::Os(libc::ENOENT))));
+}
+
+#[test]
+fn a_socket_gets_one_buffer_at_a_time_while_few_are_left() {
+    for seed in 0..50 {
+        let calm = Faults::none();
+        let pool = PoolConfig { small_max: 6, large_max: 0, ..calm.pool };
+        let mut bench = Bench::new(Sim::new(seed, Faults { pool, ..calm }));
+        let (socket, peer) = bench.sim.connection();
+        let recv = bench.submit(Op::Recv { socket });
+        bench.sim.instruct(peer, [Step::Send(vec![1; 50_000])]);
+        let mut held = Vec::new();
+        for _ in 0..100 {
+            let before = held.len();
+            bench.sim.turn(&mut bench.ops, Some(Duration::from_millis(10)), &mut held).unwrap();
+            assert!(held.len() <= before + 1, "two in one turn: {held:?}");
+            if held.len() == 2 {
+                break;
+            }
+        }
+        assert_eq!(held.len(), 2, "both are there");
+        bench.ops.pause(recv);
+        let later = bench.outcomes(Duration::from_secs(1));
+        assert!(later.is_empty(), "paused: {later:?}");
+    }
 }
 
 #[test]
