@@ -133,6 +133,7 @@ macro_rules! suite {
                     what_is_known_to_be_a_regular_file_is_opened,
                     a_root_is_the_folder_that_its_path_leads_to_now,
                     a_read_gives_what_the_file_has,
+                    what_was_read_stays_while_it_is_held,
                     a_folder_is_listed,
                     a_new_file_is_written_and_gets_its_name_in_one_step,
                     a_name_that_is_taken_is_replaced_only_when_that_is_asked_for,

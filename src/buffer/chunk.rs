@@ -69,6 +69,12 @@ impl Chunk {
         Self::Shared { bytes, start: 0, length }
     }
 
+    /// A chunk of the first `length` bytes of this memory.
+    pub fn front_of(bytes: Arc<[u8]>, length: usize) -> Self {
+        let length = length.min(bytes.len());
+        Self::Shared { bytes, start: 0, length: u32::try_from(length).unwrap_or(u32::MAX) }
+    }
+
     /// A chunk of this memory, which is not copied.
     pub fn owned(bytes: Vec<u8>) -> Self {
         Self::Gathered(Box::new(Gathered { bytes, start: 0 }))
@@ -79,6 +85,14 @@ impl Chunk {
         let mut bytes = Vec::with_capacity(piece.len().max(Gathered::CAPACITY_MIN));
         bytes.extend_from_slice(piece);
         Self::Gathered(Box::new(Gathered { bytes, start: 0 }))
+    }
+
+    /// The bytes in memory that holds nothing else. They are copied unless that is so already.
+    pub fn into_shared(self) -> Arc<[u8]> {
+        match self {
+            Self::Shared { bytes, length, .. } if bytes.len() == length as usize => bytes,
+            chunk => Arc::from(&*chunk),
+        }
     }
 
     /// Length in bytes. Cheaper than the slice's length, which costs a bounds check.

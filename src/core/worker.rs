@@ -109,7 +109,7 @@ impl<D: KernelDriver, M: Machine> Worker<D, M> {
             if woken {
                 self.machine.on_wake(&mut self.driver, now);
             }
-            let is_interval = self.trim.on_turn(!done.is_empty(), now, &self.driver);
+            let is_interval = self.trim.on_turn(!done.is_empty(), now, &mut self.driver);
             turns = turns.wrapping_add(1);
             if is_interval || turns.is_multiple_of(COUNTERS_TURNS) {
                 self.machine.on_counters(self.driver.counters());
@@ -151,13 +151,13 @@ impl Trim {
     }
 
     /// `true`: an interval has passed.
-    fn on_turn(&mut self, has_traffic: bool, now: Time, driver: &impl Driver) -> bool {
+    fn on_turn(&mut self, has_traffic: bool, now: Time, driver: &mut impl Driver) -> bool {
         match self {
             Self::NotNeeded if has_traffic => *self = Self::Armed { at: now + TRIM_INTERVAL, had_traffic: true },
             Self::NotNeeded => {}
             Self::Armed { at, had_traffic } if now < *at => *had_traffic |= has_traffic,
             Self::Armed { had_traffic, .. } => {
-                driver.pool().trim();
+                driver.trim();
                 *self = if *had_traffic || has_traffic {
                     Self::Armed { at: now + TRIM_INTERVAL, had_traffic: has_traffic }
                 } else {

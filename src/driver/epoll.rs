@@ -56,6 +56,7 @@ use super::flush::{FlushStatus, Flushes};
 use super::notsent_lowat::NotsentLowat;
 use super::offload::{Offload, OffloadClient};
 use super::offloaded::OffloadResult;
+use super::read_memory::ReadPieces;
 use super::unix_connect_retry::UnixConnectRetries;
 use super::{
     Completion, Counters, Driver, Fault, File, KernelDriver, Op, OpId, Ops, Outcome, Request, Socket,
@@ -88,6 +89,7 @@ pub struct Epoll {
     notsent_lowat: NotsentLowat,
     /// Shared with offload threads that read ahead.
     files: Table<Arc<OwnedFd>, File>,
+    read_pieces: ReadPieces,
     /// Sockets with an operation to try. A socket is in it at most once ([`SocketState::queued`]).
     ready: VecDeque<Key<Socket>>,
     /// Sockets that wait for a receive buffer. A socket is in it at most once
@@ -121,6 +123,7 @@ impl Epoll {
             pool: Pool::new(config.pool),
             sockets: Table::new(),
             files: Table::new(),
+            read_pieces: ReadPieces::default(),
             ready: VecDeque::new(),
             starving: VecDeque::new(),
             paused: PausedListeners::default(),
@@ -170,6 +173,11 @@ impl Driver for Epoll {
 
     fn pool(&self) -> &Pool {
         &self.pool
+    }
+
+    fn trim(&mut self) {
+        self.pool.trim();
+        self.read_pieces.trim();
     }
 
     fn counters(&self) -> Counters {

@@ -91,6 +91,7 @@ mod ops;
 mod outcome;
 mod page_cache;
 mod read_dir;
+mod read_memory;
 mod recv_size;
 mod resolve;
 mod resolve_beneath;
@@ -147,6 +148,11 @@ pub trait Driver {
 
     /// The pool that receive buffers come from.
     fn pool(&self) -> &Pool;
+
+    /// Gives memory that is not in use back to the system. Meant to be called every few seconds.
+    fn trim(&mut self) {
+        self.pool().trim();
+    }
 
     /// Totals since the driver was created.
     fn counters(&self) -> Counters;

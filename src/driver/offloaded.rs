@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::offload::{LaneKind, OffloadClient, TaskHandle};
+use super::read_memory::ReadMemory;
 use super::{
     Computation, Computed, Fault, File, FileInfo, FolderEntry, OpId, Outcome, Root, SymlinkPolicy, find_root, new_file,
     page_cache, read_dir, resolve, resolve_beneath,
@@ -29,7 +30,7 @@ pub(super) enum OffloadOutput {
     Root(io::Result<Arc<Root>>),
     Resolved(Result<Vec<SocketAddr>, Fault>),
     Opened(io::Result<(OwnedFd, FileInfo)>),
-    Read(io::Result<Vec<u8>>),
+    Read(io::Result<ReadMemory>),
     Listed(io::Result<Vec<FolderEntry>>),
     Computed(Computed),
     Changed(io::Result<()>),
@@ -48,7 +49,7 @@ impl OffloadOutput {
             Self::Opened(result) => {
                 result.map(|(file, info)| Outcome::Opened(File(files.insert(Arc::new(file))), info))
             }
-            Self::Read(result) => result.map(Outcome::Read),
+            Self::Read(result) => result.map(|memory| Outcome::Read(memory.into_chunk())),
             Self::Listed(result) => result.map(Outcome::Listed),
             Self::Computed(computed) => Ok(Outcome::Computed(computed)),
             Self::Changed(result) => result.map(|()| Outcome::Done),
@@ -84,7 +85,7 @@ impl OffloadClient<OffloadResult> {
         self.disk(id, move || OffloadOutput::Opened(resolve_beneath::open(&root, &path, known_regular)))
     }
 
-    pub(super) fn read(&self, id: OpId, file: Arc<OwnedFd>, memory: Vec<u8>, offset: u64) -> Offloaded {
+    pub(super) fn read(&self, id: OpId, file: Arc<OwnedFd>, memory: ReadMemory, offset: u64) -> Offloaded {
         self.disk(id, move || OffloadOutput::Read(read_dir::read_fully(file.as_fd(), memory, offset)))
     }
 

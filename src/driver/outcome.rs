@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::errno;
 use super::ops::{Computed, File, OpId, Root, Socket};
 use super::tls_fault::TlsFault;
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, Chunk};
 
 /// One outcome, on its way to the state machine that owns the operation.
 #[derive(Debug)]
@@ -48,8 +48,9 @@ pub enum Outcome {
     Root(Arc<Root>),
     /// `Open` or `Create` succeeded.
     Opened(File, FileInfo),
-    /// `Read` succeeded; fewer bytes than requested only at the end of the file.
-    Read(Vec<u8>),
+    /// `Read` succeeded; fewer bytes than requested only at the end of the file. Memory that is to be kept
+    /// for long is that of [`Chunk::into_shared`]: a driver may read into this again.
+    Read(Chunk),
     /// `Write`: the kernel took all bytes.
     Written,
     /// `List` succeeded: every entry of the folder except `.` and `..`.

@@ -5,6 +5,7 @@ use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use super::read_memory::ReadMemory;
 use super::{FileInfo, FolderEntry, Root, resolve_beneath, sys};
 
 /// Every entry of the folder at `path` beneath `root`, in no order, with the attributes of the file
@@ -37,18 +38,17 @@ fn info_of(root: &Root, path: &CStr, folder: BorrowedFd<'_>, name: &[u8]) -> Opt
     }
 }
 
-/// Fills `bytes` from `offset`, blocking on the disk. The result is shorter only at the end of the
+/// Fills `memory` from `offset`, blocking on the disk. The result is shorter only at the end of the
 /// file.
-pub(super) fn read_fully(file: BorrowedFd<'_>, mut bytes: Vec<u8>, offset: u64) -> io::Result<Vec<u8>> {
-    let mut filled = 0;
-    while filled < bytes.len() {
-        match sys::read_at(file, &mut bytes[filled..], offset + filled as u64) {
+pub(super) fn read_fully(file: BorrowedFd<'_>, mut memory: ReadMemory, offset: u64) -> io::Result<ReadMemory> {
+    while !memory.is_full() {
+        let at = offset + memory.filled() as u64;
+        match sys::read_at(file, memory.rest(), at) {
             Ok(0) => break,
-            Ok(count) => filled += count,
+            Ok(count) => memory.add(count),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }
-    bytes.truncate(filled);
-    Ok(bytes)
+    Ok(memory)
 }

@@ -69,6 +69,7 @@ use super::flush::Flushes;
 use super::notsent_lowat::NotsentLowat;
 use super::offload::{Offload, OffloadClient};
 use super::offloaded::OffloadResult;
+use super::read_memory::ReadPieces;
 use super::recv_size::RecvSize;
 use super::unix_connect_retry::UnixConnectRetries;
 use super::{
@@ -114,6 +115,7 @@ pub struct Uring {
     sockets: Table<SocketState, Socket>,
     notsent_lowat: NotsentLowat,
     files: Table<Arc<OwnedFd>, File>,
+    read_pieces: ReadPieces,
     in_flight: InFlight,
     spare_sends: SpareSends,
     /// Operations that can continue at once.
@@ -193,6 +195,7 @@ impl Uring {
             offload_waker,
             sockets: Table::new(),
             files: Table::new(),
+            read_pieces: ReadPieces::default(),
             in_flight: InFlight::default(),
             spare_sends: SpareSends::default(),
             ready: VecDeque::new(),
@@ -256,6 +259,11 @@ impl Driver for Uring {
 
     fn pool(&self) -> &Pool {
         &self.pool
+    }
+
+    fn trim(&mut self) {
+        self.pool.trim();
+        self.read_pieces.trim();
     }
 
     fn counters(&self) -> Counters {

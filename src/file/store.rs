@@ -38,7 +38,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use self::found::{Cached, Found, Kept};
-use self::job::{Input, Job, Step, token};
+use self::job::{Job, Step, token};
 use self::key::{Aspect, key_of, path_of};
 pub use self::limits::StoreLimits;
 pub use self::root_path::{RootPath, WeakRootPath};
@@ -303,7 +303,7 @@ impl Store {
         let (source, size) = (Rc::clone(source), source.info.size);
         let step = match &source.content {
             Content::Memory(bytes) => {
-                let input = Input::Shared(Arc::clone(bytes));
+                let input = Arc::clone(bytes);
                 Step::Fetched { source, coding, level, input }
             }
             Content::File(_) if source.info.size <= FETCH_BYTES_MAX => Step::Fetching { source, coding, level },
@@ -343,11 +343,11 @@ impl Store {
                 return self.go_on(Job {
                     key,
                     waiters,
-                    step: Step::Fetched { source, coding, level, input: Input::Own(bytes) },
+                    step: Step::Fetched { source, coding, level, input: bytes.into_shared() },
                 });
             }
             (Step::Reading { info, is_settled, .. }, Outcome::Read(bytes)) if bytes.len() as u64 == info.size => {
-                Ok(Found::Resource(Resource::new(info, is_settled, None, Content::Memory(bytes.into()))))
+                Ok(Found::Resource(Resource::new(info, is_settled, None, Content::Memory(bytes.into_shared()))))
             }
             (Step::Compressing { source, coding }, Outcome::Computed(computed)) => {
                 let is_smaller = |bytes: &Arc<[u8]>| compress::is_worth_sending(source.info.size, bytes.len() as u64);

@@ -33,7 +33,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use self::kernel::Kernel;
-use crate::buffer::{Buffer, Chain, Chunk};
+use crate::buffer::{Buffer, Chain};
 use crate::driver::{Computation, Fault, File, Op, OpId, Ops, Outcome, Socket, Time, Token};
 use crate::tcp::{CloseKind, Connection, End};
 #[cfg(feature = "internals")]
@@ -243,7 +243,7 @@ impl Encrypted {
                 if bytes.len() < wanted {
                     self.file_fault = Some(Fault::FileTruncated);
                 }
-                self.pending.push(Chunk::owned(bytes));
+                self.pending.push(bytes);
             }
             Outcome::Failed(fault) => self.file_fault = Some(fault),
             // It is being closed.

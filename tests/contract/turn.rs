@@ -95,7 +95,7 @@ pub fn more_operations_than_a_turn_hands_out_all_end<K: Kind>(case: &Case<K>) {
     let mut ended = 0;
     for id in reads {
         let outcomes = rig.take(id);
-        assert!(matches!(&outcomes[..], [Outcome::Read(bytes)] if bytes == b"3456"), "{outcomes:?}");
+        assert!(matches!(&outcomes[..], [Outcome::Read(bytes)] if **bytes == *b"3456"), "{outcomes:?}");
         ended += 1;
     }
     assert_eq!(ended, COUNT);

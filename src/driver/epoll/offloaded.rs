@@ -55,14 +55,16 @@ impl Epoll {
     /// thread reads it, from the beginning.
     pub(super) fn start_read(&mut self, id: OpId, file: File, offset: u64, length: usize) {
         let Some(file) = self.files.get(file.0) else { return self.reject(id, libc::EBADF) };
-        let mut bytes = vec![0; length];
+        let mut memory = self.read_pieces.memory(length);
         if length <= READ_AT_ONCE_MAX
-            && let Ok(count) = sys::read_cached_at(file.as_fd(), &mut bytes, offset)
+            && let Ok(count) = sys::read_cached_at(file.as_fd(), memory.rest(), offset)
             && count == length
         {
-            return self.at_once(id, Outcome::Read(bytes));
+            memory.add(count);
+            let chunk = self.read_pieces.hand_out(memory);
+            return self.at_once(id, Outcome::Read(chunk));
         }
-        let handle = self.offload.read(id, Arc::clone(file), bytes, offset);
+        let handle = self.offload.read(id, Arc::clone(file), memory, offset);
         self.offloaded(id, handle);
     }
 

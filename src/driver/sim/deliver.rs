@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::network::{Owner, Readable, Side, WireId, Writable};
 use super::{Descriptor, Event, LOOPBACK, OpState, PlantedBug, Sim, Stream};
-use crate::buffer::{Buffer, SizeClass};
+use crate::buffer::{Buffer, Chunk, SizeClass};
 use crate::driver::{Completion, Fault, Op, OpId, Outcome, Peer, Socket, find_root};
 use crate::table::Key;
 
@@ -501,7 +501,7 @@ impl Sim {
             },
             (Op::Open { path, .. }, None) => self.finish_open(&path),
             (Op::Read { file, offset, length }, None) => match self.open_files.get(file.0) {
-                Some(open) => Outcome::Read(open.read(offset, length as u64).to_vec()),
+                Some(open) => Outcome::Read(Chunk::shared(open.read(offset, length as u64))),
                 None => Outcome::Failed(Fault::Os(libc::EBADF)),
             },
             (Op::Create { name, .. }, None) => self.finish_create(&name),

@@ -501,7 +501,7 @@ fn a_new_file_is_written_renamed_and_removed() {
     else {
         panic!("the published file does not open")
     };
-    assert!(matches!(run(Op::Read { file, offset: 0, length: 100 }), Outcome::Read(bytes) if bytes == b"five bytes"));
+    assert!(matches!(run(Op::Read { file, offset: 0, length: 100 }), Outcome::Read(bytes) if *bytes == *b"five bytes"));
     assert!(matches!(run(Op::CloseFile { file }), Outcome::Done));
     let remove = || Op::Remove { root: Arc::clone(&root), name: c"taken".into() };
     assert!(matches!(run(remove()), Outcome::Done));

@@ -9,6 +9,7 @@ use io_uring::{opcode, squeue, types};
 use rustix::fs::OFlags;
 
 use super::{Uring, Work};
+use crate::driver::read_memory::ReadMemory;
 use crate::driver::{Fault, Feature, File, FileKind, OpId, Outcome, READ_AT_ONCE_MAX, Root, errno, sys};
 
 /// An open in flight.
@@ -25,8 +26,7 @@ pub(super) struct Opening {
 #[derive(Debug)]
 pub(super) struct Reading {
     file: Arc<OwnedFd>,
-    bytes: Vec<u8>,
-    filled: usize,
+    memory: ReadMemory,
     offset: u64,
 }
 
@@ -102,7 +102,7 @@ impl Uring {
 
     pub(super) fn start_read(&mut self, id: OpId, file: File, offset: u64, length: usize) {
         let Some(file) = self.files.get(file.0).cloned() else { return self.reject(id, libc::EBADF) };
-        let reading = Reading { file, bytes: vec![0; length], filled: 0, offset };
+        let reading = Reading { file, memory: self.read_pieces.memory(length), offset };
         self.in_flight.insert(id, Work::Read(Box::new(reading)));
         self.submit_read(id);
     }
@@ -110,12 +110,11 @@ impl Uring {
     fn submit_read(&mut self, id: OpId) {
         let Some(op_state) = self.in_flight.get_mut(id) else { return };
         let Work::Read(reading) = &mut op_state.work else { return };
-        let Reading { file, bytes, filled, offset } = &mut **reading;
-        let rest = &mut bytes[*filled..];
+        let Reading { file, memory, offset } = &mut **reading;
+        let offset = *offset + memory.filled() as u64;
+        let rest = memory.rest();
         let length = u32::try_from(rest.len()).unwrap_or(u32::MAX);
-        let entry = opcode::Read::new(types::Fd(file.as_raw_fd()), rest.as_mut_ptr(), length)
-            .offset(*offset + *filled as u64)
-            .build();
+        let entry = opcode::Read::new(types::Fd(file.as_raw_fd()), rest.as_mut_ptr(), length).offset(offset).build();
         // `io_uring_enter` itself copies what is in the page cache, unless the entry is
         // asynchronous.
         let entry = if rest.len() > READ_AT_ONCE_MAX { entry.flags(squeue::Flags::ASYNC) } else { entry };
@@ -128,27 +127,35 @@ impl Uring {
         let Some(op_state) = self.in_flight.get_mut(id) else { return };
         let is_cancelled = op_state.is_cancelled;
         let Work::Read(reading) = &mut op_state.work else { return };
-        let Reading { file, bytes, filled, offset } = &mut **reading;
         match usize::try_from(result) {
             Ok(count) => {
-                *filled += count;
-                if count > 0 && *filled < bytes.len() {
+                reading.memory.add(count);
+                if count > 0 && !reading.memory.is_full() {
                     return self.submit_read(id);
                 }
-                bytes.truncate(*filled);
-                let bytes = std::mem::take(bytes);
-                self.finish(id, Outcome::Read(bytes));
+                if let Some(Reading { memory, .. }) = self.take_reading(id) {
+                    let chunk = self.read_pieces.hand_out(memory);
+                    self.emit(id, Outcome::Read(chunk));
+                }
             }
             Err(_) => match -result {
                 libc::ECANCELED if is_cancelled => self.finish(id, Outcome::Cancelled),
                 libc::EINTR | libc::EAGAIN => self.submit_read(id),
                 code if errno::is_worth_another_try(code) && !is_cancelled => {
-                    let (file, bytes, offset) = (Arc::clone(file), std::mem::take(bytes), *offset);
-                    drop(self.in_flight.remove(id));
-                    self.read_off_the_loop(id, file, bytes, offset);
+                    if let Some(Reading { file, memory, offset }) = self.take_reading(id) {
+                        self.read_off_the_loop(id, file, memory, offset);
+                    }
                 }
                 errno => self.finish(id, Outcome::Failed(Fault::Os(errno))),
             },
+        }
+    }
+
+    /// Takes a read out of the operations in flight.
+    fn take_reading(&mut self, id: OpId) -> Option<Reading> {
+        match self.in_flight.remove(id)?.work {
+            Work::Read(reading) => Some(*reading),
+            _ => None,
         }
     }
 

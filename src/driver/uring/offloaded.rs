@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::{Uring, Work};
 use crate::driver::offload::TaskHandle;
 use crate::driver::offloaded::{OffloadOutput, OffloadResult};
+use crate::driver::read_memory::ReadMemory;
 use crate::driver::{Computation, Fault, File, OpId, Outcome, Root, SymlinkPolicy, find_root, resolve};
 
 impl Uring {
@@ -41,8 +42,8 @@ impl Uring {
         self.offloaded(id, handle);
     }
 
-    pub(super) fn read_off_the_loop(&mut self, id: OpId, file: Arc<OwnedFd>, bytes: Vec<u8>, offset: u64) {
-        let handle = self.offload.read(id, file, bytes, offset);
+    pub(super) fn read_off_the_loop(&mut self, id: OpId, file: Arc<OwnedFd>, memory: ReadMemory, offset: u64) {
+        let handle = self.offload.read(id, file, memory, offset);
         self.offloaded(id, handle);
     }
 

@@ -61,33 +61,14 @@ pub(super) enum Step {
         source: Rc<Resource>,
         coding: Coding,
         level: Level,
-        input: Input,
+        /// What to compress: up to some megabytes, which the event loop must not copy.
+        input: Arc<[u8]>,
     },
     Compressing {
         source: Rc<Resource>,
         coding: Coding,
     },
     Closing,
-}
-
-/// Content to compress: up to some megabytes, which the event loop must not copy.
-#[derive(Debug)]
-pub(super) enum Input {
-    /// The content of a cached file.
-    Shared(Arc<[u8]>),
-    /// Read for the compression only.
-    Own(Vec<u8>),
-}
-
-impl std::ops::Deref for Input {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        match self {
-            Self::Shared(bytes) => bytes,
-            Self::Own(bytes) => bytes,
-        }
-    }
 }
 
 impl Step {

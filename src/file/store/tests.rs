@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::buffer::Chunk;
 use crate::driver::{File, FolderEntry, Request, Root, SymlinkPolicy};
 
 struct Bench {
@@ -112,7 +113,7 @@ impl Bench {
         assert!(matches!(self.get_path(path), Lookup::Pending));
         let outcome = self.opened(info);
         if !self.bring(outcome) {
-            assert!(self.bring(Outcome::Read(content.to_vec())));
+            assert!(self.bring(Outcome::Read(Chunk::owned(content.to_vec()))));
             self.settle_closed();
         }
         self.found(path)
@@ -256,7 +257,7 @@ fn what_is_of_the_moment_is_told_and_not_remembered() {
 #[test]
 fn a_file_that_cannot_be_read_to_be_compressed_is_a_fault_and_no_further_reading() {
     let faults = [
-        (Outcome::Read(vec![0; 50_000]), Fault::FileTruncated),
+        (Outcome::Read(Chunk::owned(vec![0; 50_000])), Fault::FileTruncated),
         (Outcome::Failed(Fault::Os(libc::EIO)), Fault::Os(libc::EIO)),
     ];
     for (outcome, expected) in faults {
@@ -279,7 +280,7 @@ fn what_was_compressed_once_is_at_hand() {
     let mut bench = Bench::new(StoreLimits::default());
     let source = bench.fetched(c"file", INFO, b"");
     assert!(matches!(bench.coded(&source), Lookup::Pending));
-    assert!(!bench.bring(Outcome::Read(vec![b'a'; 300_000])), "it is only read");
+    assert!(!bench.bring(Outcome::Read(Chunk::owned(vec![b'a'; 300_000]))), "it is only read");
     assert!(bench.compute());
     for seconds in [0, 10] {
         bench.now = Time::ZERO + Duration::from_secs(seconds);
@@ -296,7 +297,7 @@ fn what_no_thread_can_be_had_for_goes_out_as_it_is_and_is_tried_again() {
     let source = bench.fetched(c"file", INFO, b"");
     for _ in 0..2 {
         assert!(matches!(bench.coded(&source), Lookup::Pending));
-        assert!(!bench.bring(Outcome::Read(vec![b'a'; 300_000])), "it is only read");
+        assert!(!bench.bring(Outcome::Read(Chunk::owned(vec![b'a'; 300_000]))), "it is only read");
         assert!(bench.bring(Outcome::Failed(Fault::Os(libc::ENOBUFS))));
         assert!(matches!(bench.coded(&source), Lookup::Found(Ok(plain)) if Rc::ptr_eq(&plain, &source)));
         assert_eq!(bench.store.coding_bytes, 0);
@@ -336,7 +337,7 @@ fn a_file_changed_in_the_moment_it_was_read_is_read_again() {
         let outcome = bench.opened(info);
         assert_eq!(bench.bring(outcome), is_kept, "{modified_ns}");
         if !is_kept {
-            assert!(bench.bring(Outcome::Read(b"newer".to_vec())));
+            assert!(bench.bring(Outcome::Read(Chunk::owned(b"newer".to_vec()))));
             let newer = bench.found(c"file");
             assert!(matches!(&newer.content, Content::Memory(bytes) if &bytes[..] == b"newer"));
             assert!(newer.is_settled, "it is read again only once");
@@ -493,7 +494,7 @@ fn a_large_file_s_beginning_is_read_once_and_by_one_who_asks_for_it() {
         };
         assert!(matches!(ask(&mut bench, &source), Lookup::Pending));
         assert!(matches!(ask(&mut bench, &source), Lookup::Pending), "one reading serves all");
-        assert!(bench.bring(Outcome::Read("é".repeat(30_000).into())));
+        assert!(bench.bring(Outcome::Read(Chunk::owned("é".repeat(30_000).into()))));
         let again = bench.found(c"file");
         assert!(Rc::ptr_eq(&again, &source));
         assert!(matches!(ask(&mut bench, &again), Lookup::Found(Ok(true))));

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use rustls::SupportedProtocolVersion;
 
 use super::*;
-use crate::buffer::{Pool, PoolConfig, SizeClass};
+use crate::buffer::{Chunk, Pool, PoolConfig, SizeClass};
 use crate::driver::{Request, TlsFault};
 use crate::table::{RawKey, Table};
 use crate::tcp::ConnectionTokens;
@@ -169,7 +169,7 @@ impl Side {
                 Request::Start(id, Op::Send { chain, .. }) => self.send = Some((id, chain.to_vec())),
                 Request::Start(id, Op::Read { offset, length, .. }) => {
                     let end = (offset as usize + length).min(FILE_BYTES);
-                    self.complete(id, Outcome::Read((offset as usize..end).map(byte_of_file).collect()));
+                    self.complete(id, Outcome::Read(Chunk::owned((offset as usize..end).map(byte_of_file).collect())));
                 }
                 Request::Start(id, Op::Compute(computation)) => self.computing = Some((id, computation)),
                 Request::Start(id, Op::Shutdown { .. }) => {

@@ -69,7 +69,7 @@ impl Reads {
 
     /// Takes the outcome of the read in this slot: the stream it was for, and its bytes or what went
     /// wrong. `None`: the stream has ended.
-    pub(super) fn end(&mut self, number: usize, outcome: Outcome) -> Option<(StreamId, Result<Vec<u8>, Fault>)> {
+    pub(super) fn end(&mut self, number: usize, outcome: Outcome) -> Option<(StreamId, Result<Chunk, Fault>)> {
         let read = self.0.get_mut(number)?.take()?;
         #[cfg(feature = "internals")]
         if planted_bug::strikes(Http2Bug::LeakedRead) {
@@ -126,14 +126,14 @@ impl FileSource {
     }
 
     /// Adds a piece that was read.
-    pub(super) fn push(&mut self, bytes: Vec<u8>) {
+    pub(super) fn push(&mut self, bytes: Chunk) {
         self.is_reading = false;
         self.offset += bytes.len() as u64;
         self.left = self.left.saturating_sub(bytes.len() as u64);
         if self.read.is_empty() {
             self.read = Chain::new();
         }
-        self.read.push(Chunk::shared(bytes));
+        self.read.push(bytes);
     }
 
     /// Notes that it cannot be read.
