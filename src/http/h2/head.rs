@@ -241,12 +241,23 @@ pub(super) fn check_name(name: &[u8]) -> Result<(), BadHead> {
 }
 
 /// A field's value: no control characters but tabs, no white space around it.
-pub(super) fn check_value(value: &[u8]) -> Result<(), BadHead> {
+fn check_value(value: &[u8]) -> Result<(), BadHead> {
+    check_controls(value)?;
+    check_ends(value)
+}
+
+/// No control characters but tabs.
+pub(super) fn check_controls(bytes: &[u8]) -> Result<(), BadHead> {
     // Without branches, so that the compiler can vectorise it.
     let is_bad = |byte: u8| (byte < b' ' && byte != b'\t') | (byte == 0x7f);
-    if value.iter().fold(false, |found, &byte| found | is_bad(byte)) {
+    if bytes.iter().fold(false, |found, &byte| found | is_bad(byte)) {
         return Err(BadHead::malformed("a field's value has a control character"));
     }
+    Ok(())
+}
+
+/// No white space around a value.
+pub(super) const fn check_ends(value: &[u8]) -> Result<(), BadHead> {
     match value {
         [b' ' | b'\t', ..] | [.., b' ' | b'\t'] => Err(LOOSE),
         _ => Ok(()),
@@ -256,7 +267,7 @@ pub(super) fn check_value(value: &[u8]) -> Result<(), BadHead> {
 pub(super) const LOOSE: BadHead = BadHead::malformed("a field's value begins or ends with white space");
 
 /// Fields of the connection do not exist in HTTP/2 (RFC 9113, 8.2.2).
-pub(super) fn check_connection(name: &[u8], value: &[u8]) -> Result<(), BadHead> {
+fn check_connection(name: &[u8], value: &[u8]) -> Result<(), BadHead> {
     match Known::recognise(name) {
         Some(
             Known::Connection | Known::KeepAlive | Known::ProxyConnection | Known::TransferEncoding | Known::Upgrade,

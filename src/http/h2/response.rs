@@ -5,7 +5,7 @@
 //! means for a response, the request and the status decide; see [`super::super::Status::forbids_body`].
 
 use super::field_block::FieldBlock;
-use super::head::{BadHead, LOOSE, check_connection, check_name, check_size, check_value};
+use super::head::{BadHead, LOOSE, check_controls, check_ends, check_name, check_size};
 use crate::http::framing::content_length;
 use crate::http::status::Status;
 
@@ -39,10 +39,12 @@ pub fn response_facts(block: &FieldBlock) -> Result<ResponseFacts, BadHead> {
     if block.has_loose_piece() {
         return Err(LOOSE);
     }
+    // All at once, since most values are short. No name may have one either.
+    check_controls(block.bytes())?;
     let mut status = None;
     let mut has_length = false;
     for (number, field) in block.iter().enumerate() {
-        check_value(field.value)?;
+        check_ends(field.value)?;
         // The one pseudo-header field of responses is the first field.
         if number == 0 {
             status = Some(parse_status(field.name, field.value)?);
@@ -51,8 +53,14 @@ pub fn response_facts(block: &FieldBlock) -> Result<ResponseFacts, BadHead> {
                 return Err(BadHead::malformed("a response has a pseudo-header field besides :status"));
             }
             check_name(field.name)?;
-            check_connection(field.name, field.value)?;
-            has_length |= field.name == CONTENT_LENGTH;
+            match field.name {
+                CONTENT_LENGTH => has_length = true,
+                // Fields of the connection do not exist in HTTP/2 (RFC 9113, 8.2.2).
+                b"connection" | b"keep-alive" | b"proxy-connection" | b"transfer-encoding" | b"upgrade" => {
+                    return Err(BadHead::malformed("there is a field of the connection"));
+                }
+                _ => {}
+            }
         }
     }
     let status = status.ok_or(NO_STATUS)?;
