@@ -56,6 +56,11 @@ pub fn requests(case: &Case) {
     // Files are not written to.
     let posted = of_page(case, &xps, &["-n", "4", "--method", "PUT", "--body", "text", "--header", "X: y"]);
     assert_eq!(posted["statuses"]["405"], 4, "{posted}");
+    let h2c = server(case, &["--h2c"]);
+    assert_eq!(of_page(case, &h2c, &["-n", "4"])["protocol"], "HTTP/1.1");
+    let many = of_page(case, &h2c, &["-n", "40", "-c", "2", "--http2-prior-knowledge", "--streams", "5", "--body", "text"]);
+    assert_eq!((many["protocol"].as_str(), many["requests_per_connection_max"].as_u64()), (Some("HTTP/2"), Some(5)));
+    assert_eq!(many["statuses"]["405"], 40, "{many}");
     let echo = Upstream::echo();
     let url = format!("tcp://{}", echo.address());
     assert_eq!(report(case, &[&url, "--mode", "connect", "-n", "4"])["sent_bytes"], 0);
@@ -83,12 +88,16 @@ pub fn tls(case: &Case) {
     let (cert, key) = (site.cert.display().to_string(), site.key.display().to_string());
     let xps = server(case, &["--tls-cert", &cert, "--tls-key", &key]);
     let (port, ca) = (xps.address().port(), authority.ca().display().to_string());
-    let requests = |host: &str, flags: &[&str]| {
+    let report = |host: &str, flags: &[&str]| {
         let url = format!("https://{host}:{port}/page");
         let words = [&[url.as_str(), "-n", "4", "-c", "2"], flags].concat();
         let finished = Launch::new(case.backend, ["bench", "--json"]).flags(words).run(b"");
-        serde_json::from_slice::<Value>(&finished.output).ok().and_then(|report| report["requests"].as_u64())
+        serde_json::from_slice::<Value>(&finished.output).ok()
     };
+    let requests = |host: &str, flags: &[&str]| report(host, flags).and_then(|report| report["requests"].as_u64());
+    let protocol = |flags: &[&str]| report("localhost", flags).map(|report| report["protocol"].clone());
+    assert_eq!(protocol(&["--ca", &ca]), Some("HTTP/2".into()));
+    assert_eq!(protocol(&["--ca", &ca, "--no-http2"]), Some("HTTP/1.1".into()));
     assert_eq!(requests("localhost", &["--ca", &ca]), Some(4));
     assert_eq!(requests("localhost", &[]), None, "the system does not trust the authority of a test");
     assert_eq!(requests("127.0.0.1", &["--insecure"]), Some(4));
