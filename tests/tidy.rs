@@ -150,6 +150,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "load",
         &[
             "buffer",
+            "calendar",
             "client",
             "core",
             "driver",

@@ -6,6 +6,8 @@
 pub mod compare;
 pub mod export;
 pub mod figure;
+pub mod html;
+mod plot;
 #[cfg(any(test, feature = "internals"))]
 pub mod sample;
 pub mod slo;

@@ -13,6 +13,12 @@ static TURN: Mutex<()> = Mutex::new(());
 /// The document that this page has become; `None` if there is no browser, which is said.
 #[track_caller]
 pub fn document(test: &str, url: &str, options: &[&str]) -> Option<String> {
+    document_and_console(test, url, options).map(|(document, _)| document)
+}
+
+/// The same, and the lines that the browser wrote to its console: errors of scripts, styles and attributes.
+#[track_caller]
+pub fn document_and_console(test: &str, url: &str, options: &[&str]) -> Option<(String, Vec<String>)> {
     if is_wrapped() {
         skip(test, "a browser does not wait for a wrapper");
         return None;
@@ -27,9 +33,10 @@ pub fn document(test: &str, url: &str, options: &[&str]) -> Option<String> {
             .arg(format!("--user-data-dir={}", profile.path().display()))
             .env("HOME", profile.path())
             .args(options)
-            .args(["--dump-dom", url]),
+            .args(["--enable-logging=stderr", "--dump-dom", url]),
         b"",
     );
     assert!(finished.status.success(), "{}\n{}", finished.status, finished.errors);
-    Some(String::from_utf8_lossy(&finished.output).into_owned())
+    let console = finished.errors.lines().filter(|line| line.contains(":CONSOLE")).map(str::to_owned).collect();
+    Some((String::from_utf8_lossy(&finished.output).into_owned(), console))
 }

@@ -11,6 +11,7 @@ mod support;
 #[path = "../integration/place.rs"]
 mod place;
 
+mod bench_page;
 mod browser;
 mod curl;
 mod gateway;

@@ -68,6 +68,7 @@ pub fn open() -> Report {
             error_on_processor: distribution(100_000, 900, 5),
             unsent: 12,
         }),
+        server: closed().server.map(|server| ServerCost { microseconds_per_request: 30.0, ..server }),
         warnings: vec![
             "the busiest thread of the load generator ran for 97 % of the time: the figures may be its limits \
              and not the server's; use more threads"
@@ -99,14 +100,19 @@ pub fn failed() -> Report {
 /// A distribution with a tail: its median is `median_nanos`, and its greatest value about `tail` times
 /// that.
 pub fn distribution(samples: u32, median_nanos: u64, tail: u64) -> Option<Distribution> {
+    /// Values that are counted one by one; of the others below them, a hundred are equal.
+    const TAIL: u32 = 1000;
     let mut histogram = new_histogram();
-    for index in 0..samples {
-        let part = (f64::from(index) + 0.5) / f64::from(samples);
+    let mut index = 0;
+    while index < samples {
+        let count = if samples - index >= TAIL + 100 { 100 } else { 1 };
+        let part = (f64::from(index) + f64::from(count) / 2.0) / f64::from(samples);
         // The median at one half, and what grows with the number of nines from there on.
         let nines = -(2.0 * (1.0 - part)).log10();
         let decades = f64::from(samples).log10();
         let times = 1.0 + 0.5 * (part - 0.5) + (tail - 1) as f64 * (nines.max(0.0) / decades).powi(4);
-        histogram.saturating_record((median_nanos as f64 * times) as u64);
+        histogram.saturating_record_n((median_nanos as f64 * times) as u64, u64::from(count));
+        index += count;
     }
     Distribution::of(&histogram)
 }

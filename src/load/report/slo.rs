@@ -255,7 +255,7 @@ mod tests {
         assert_eq!(
             missed("p99<100us,errors<0.001%,rate>19999,max<=1ms,mean<91µs,p50<1ms", &report),
             [
-                "p99<100us: it is 149 µs",
+                "p99<100us: it is 148 µs",
                 "errors<0.001%: it is 0.0015 %",
                 "rate>19999: it is 19999",
                 "max<=1ms: it is 3.62 ms",
