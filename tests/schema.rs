@@ -1,14 +1,15 @@
-//! `xps schema`: what editors hold a configuration file against.
+//! `xps schema`: what editors hold a configuration file against. And the schema of reports of `xps bench`.
 
 mod support;
 
-use std::collections::BTreeSet;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
 use support::environment::find_program;
 use support::{Backend, Launch, skip};
+use xps::internals::load::report::{export, sample};
 
 fn schema() -> Value {
     let finished = Launch::new(Backend::Epoll, ["schema"]).run(b"");
@@ -78,10 +79,36 @@ fn it_has_every_key_of_the_reference() {
     }
 }
 
-/// By another implementation of JSON Schema than our own.
 #[test]
-fn others_find_our_files_well_and_bad_ones_bad() {
-    const TEST: &str = "others_find_our_files_well_and_bad_ones_bad";
+fn every_field_of_a_bench_report_is_explained() {
+    let schema = serde_json::from_str(&export::schema()).expect("JSON");
+    let mut found = BTreeSet::new();
+    keys(&schema, &mut found);
+    let explained = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/bench.md"));
+    let explained = explained.expect("the page");
+    assert!(found.len() > 60, "{found:?}");
+    for field in found {
+        assert!(explained.contains(&format!("`{field}`")), "docs/bench.md says nothing of `{field}`");
+    }
+}
+
+/// `python3`, if it has an implementation of JSON Schema.
+fn find_validator(test: &str) -> Option<PathBuf> {
+    let Some(python) = find_program("python3") else {
+        skip(test, "there is no python3");
+        return None;
+    };
+    let has_library = Command::new(&python).args(["-c", "import jsonschema"]).output();
+    if !has_library.is_ok_and(|output| output.status.success()) {
+        skip(test, "python3 has no jsonschema");
+        return None;
+    }
+    Some(python)
+}
+
+/// The number of problems that another implementation of JSON Schema than our own finds in each of these
+/// files of a folder.
+fn problems(python: &Path, folder: &Path, schema: &str, names: &[String]) -> BTreeMap<String, usize> {
     const SCRIPT: &str = "\
 import json, sys, jsonschema
 schema = json.load(open(sys.argv[1]))
@@ -90,11 +117,48 @@ kind.check_schema(schema)
 for path in sys.argv[2:]:
     print(path, sum(1 for _ in kind(schema).iter_errors(json.load(open(path)))))
 ";
-    let Some(python) = find_program("python3") else { return skip(TEST, "there is no python3") };
-    let has_library = Command::new(&python).args(["-c", "import jsonschema"]).output();
-    if !has_library.is_ok_and(|output| output.status.success()) {
-        return skip(TEST, "python3 has no jsonschema");
+    std::fs::write(folder.join("schema"), schema).expect("a temporary file");
+    let output = Command::new(python)
+        .args(["-c", SCRIPT, "schema"])
+        .args(names)
+        .current_dir(folder)
+        .output()
+        .expect("python3 starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let count =
+        |line: &str| line.rsplit_once(' ').map(|(name, count)| (name.to_owned(), count.parse().expect("a count")));
+    let found: BTreeMap<String, usize> = said.lines().filter_map(count).collect();
+    assert_eq!(found.len(), names.len(), "{said}");
+    found
+}
+
+#[test]
+fn others_find_reports_well_and_bad_ones_bad() {
+    let Some(python) = find_validator("others_find_reports_well_and_bad_ones_bad") else { return };
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut wrong: Value = serde_json::from_str(&export::json(&sample::failed())).expect("JSON");
+    wrong["requests"] = json!("many");
+    let texts = [
+        ("open", export::json(&sample::open()), 0),
+        ("closed", export::json(&sample::closed()), 0),
+        ("failed", export::json(&sample::failed()), 0),
+        ("wrong", wrong.to_string(), 1),
+    ];
+    let names = texts.each_ref().map(|(name, text, _)| {
+        std::fs::write(folder.path().join(name), text).expect("a temporary file");
+        (*name).to_owned()
+    });
+    let found = problems(&python, folder.path(), &export::schema(), &names);
+    for (name, _, count) in texts {
+        assert_eq!(found[name], count, "{name}");
     }
+}
+
+#[test]
+fn others_find_our_files_well_and_bad_ones_bad() {
+    const TEST: &str = "others_find_our_files_well_and_bad_ones_bad";
+    let Some(python) = find_validator(TEST) else { return };
     let folder = tempfile::tempdir().expect("a temporary folder");
     let write = |name: &str, text: &str| {
         let value: Value = serde_json::from_str(text).unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -120,19 +184,11 @@ for path in sys.argv[2:]:
         write("out-of-bounds.json", r#"{ "servers": [{ "listeners": [{ "port": 80800 }] }] }"#),
         write("in-a-limit.json", r#"{ "limits": { "backlog": 0 }, "servers": [{ "listeners": [{ "port": 1 }] }] }"#),
     ];
-    std::fs::write(folder.path().join("schema"), schema().to_string()).expect("a temporary file");
-    let output = Command::new(python)
-        .args(["-c", SCRIPT, "schema"])
-        .args(good.iter().chain(&bad))
-        .current_dir(folder.path())
-        .output()
-        .expect("python3 starts");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let all: Vec<String> = good.iter().chain(&bad).cloned().collect();
+    let found = problems(&python, folder.path(), &schema().to_string(), &all);
     for (names, is_good) in [(&good[..], true), (&bad[..], false)] {
         for name in names {
-            let line = said.lines().find_map(|line| line.strip_prefix(name.as_str())).unwrap_or_default();
-            assert_eq!(line.trim() == "0", is_good, "{name}:{line} problems");
+            assert_eq!(found[name] == 0, is_good, "{name}: {} problems", found[name]);
         }
     }
 }
@@ -143,7 +199,7 @@ const BENCH_REPORT: &str = "docs/bench-report.schema.json";
 #[test]
 fn the_schema_of_bench_reports_is_that_of_the_code() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(BENCH_REPORT);
-    let expected = xps::internals::load::report::export::schema();
+    let expected = export::schema();
     if std::env::var_os("XPS_UPDATE").is_some() {
         std::fs::write(&path, &expected).expect("the schema is written");
     }
