@@ -22,6 +22,7 @@ use crate::driver::signals::StopSignals;
 use crate::load::find_max::{self, Search};
 use crate::load::processor::{ProcessorTime, resident_bytes_max};
 use crate::load::report::compare::{self, Side, regressions};
+use crate::load::report::html::{self, Named};
 use crate::load::report::slo::Slo;
 use crate::load::report::{export, table};
 use crate::load::{Circumstances, Expect, Plan, Report, RingUse, Run, RunError, ServerUse, Stop};
@@ -84,7 +85,12 @@ fn judge(report: &Report, baseline: Option<&Report>, wanted: &VerdictOptions) ->
 
 fn write_files(report: &Report, output: &OutputOptions) -> Result<(), Failure> {
     let times = report.response_time.as_ref().or(report.service_time.as_ref());
-    let texts = [(&output.csv, Some(export::csv(report))), (&output.hdr, times.map(export::hgrm))];
+    let name = report.targets.first().map_or("report", String::as_str);
+    let texts = [
+        (&output.csv, Some(export::csv(report))),
+        (&output.hdr, times.map(export::hgrm)),
+        (&output.html, Some(html::page(&[Named { name, report }]))),
+    ];
     for (path, text) in texts {
         if let (Some(path), Some(text)) = (path, text) {
             fs::write(path, text).map_err(|error| Failure::File { path: path.clone(), error })?;
@@ -108,6 +114,12 @@ pub fn compare(options: &CompareOptions) -> Result<(), Failure> {
     let sides: Vec<_> = sides.iter().map(|(name, reports)| Side { name, reports: reports.iter().collect() }).collect();
     let comparison = compare::compare(&sides, options.any_environment)
         .map_err(|refused| Failure::Usage(format!("{refused}; --any-environment compares them all the same")))?;
+    if let Some(path) = &options.html {
+        let named = |(side, report)| Named { name: side, report };
+        let all: Vec<_> =
+            sides.iter().flat_map(|side| side.reports.iter().map(|report| named((side.name, *report)))).collect();
+        fs::write(path, html::page(&all)).map_err(|error| Failure::File { path: path.clone(), error })?;
+    }
     super::print(compare::text(&comparison).as_bytes())
 }
 

@@ -170,6 +170,9 @@ pub struct OutputOptions {
     /// Write the times in HdrHistogram's text format
     #[arg(long, value_name = "FILE", env = "XPS_HDR")]
     pub hdr: Option<PathBuf>,
+    /// Write a page with plots, which needs nothing from elsewhere
+    #[arg(long, value_name = "FILE", env = "XPS_HTML")]
+    pub html: Option<PathBuf>,
     /// Process of the server, on this host: its processor time for each request is reported
     #[arg(long, value_name = "PID", env = "XPS_PID", value_parser = clap::value_parser!(u32).range(1..))]
     pub pid: Option<u32>,
@@ -227,6 +230,9 @@ pub struct CompareOptions {
     /// Reports of runs (xps bench --json); those of one side are separated by commas
     #[arg(value_name = "FILE[,FILE…]", required = true, num_args = 2..)]
     pub sides: Vec<String>,
+    /// Write a page with plots, which needs nothing from elsewhere
+    #[arg(long, value_name = "FILE", env = "XPS_HTML")]
+    pub html: Option<PathBuf>,
     /// Compare runs of different environments, too
     #[arg(long, env = "XPS_ANY_ENVIRONMENT", value_parser = BoolishValueParser::new())]
     pub any_environment: bool,

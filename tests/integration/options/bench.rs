@@ -58,7 +58,8 @@ pub fn requests(case: &Case) {
     assert_eq!(posted["statuses"]["405"], 4, "{posted}");
     let h2c = server(case, &["--h2c"]);
     assert_eq!(of_page(case, &h2c, &["-n", "4"])["protocol"], "HTTP/1.1");
-    let many = of_page(case, &h2c, &["-n", "40", "-c", "2", "--http2-prior-knowledge", "--streams", "5", "--body", "text"]);
+    let many =
+        of_page(case, &h2c, &["-n", "40", "-c", "2", "--http2-prior-knowledge", "--streams", "5", "--body", "text"]);
     assert_eq!((many["protocol"].as_str(), many["requests_per_connection_max"].as_u64()), (Some("HTTP/2"), Some(5)));
     assert_eq!(many["statuses"]["405"], 40, "{many}");
     let echo = Upstream::echo();
@@ -132,7 +133,11 @@ pub fn files(case: &Case) {
     let xps = server(case, &[]);
     let (csv, hdr) = (case.path("series.csv"), case.path("times.hgrm"));
     let (csv_path, hdr_path) = (csv.display().to_string(), hdr.display().to_string());
-    of_page(case, &xps, &["-n", "40", "--csv", &csv_path, "--hdr", &hdr_path]);
+    let page = case.path("page.html");
+    let page_path = page.display().to_string();
+    of_page(case, &xps, &["-n", "40", "--csv", &csv_path, "--hdr", &hdr_path, "--html", &page_path]);
+    let page = fs::read_to_string(page).expect("it was written");
+    assert!(page.starts_with("<!DOCTYPE html>") && page.contains("<svg"), "{page}");
     let csv = fs::read_to_string(csv).expect("it was written");
     assert!(csv.lines().count() >= 2 && csv.starts_with("start_seconds,"), "{csv}");
     let hdr = fs::read_to_string(hdr).expect("it was written");
@@ -197,6 +202,9 @@ pub fn compare(case: &Case) {
     fs::write(&second, report.to_string()).expect("a file");
     let (code, text, errors) = compared(&[]);
     assert!(code == Some(0) && text.contains("second.json"), "{text}{errors}");
+    let page = case.path("page.html");
+    assert_eq!(compared(&["--html", &page.display().to_string()]).0, Some(0));
+    assert!(fs::read_to_string(page).expect("it was written").contains("second.json"));
     report["manifest"]["processor"] = "another".into();
     fs::write(&second, report.to_string()).expect("a file");
     let (code, _, errors) = compared(&[]);

@@ -152,11 +152,11 @@ const BENCH: &[Entry] = &[
     ),
     entry(&["bench"], &["expect-status", "expect-length", "expect-sha256", "expect-same"], bench::expectations),
     entry(&["bench"], &["ca", "insecure", "sni"], bench::tls),
-    entry(&["bench"], &["csv", "hdr"], bench::files),
+    entry(&["bench"], &["csv", "hdr", "html"], bench::files),
     entry(&["bench"], &["slo", "find-max", "baseline", "max-regression", "any-environment"], bench::verdicts),
     entry(&["bench"], &["server-metrics"], bench::server_metrics),
     entry(&["bench"], &["ab", "rounds"], bench::contest),
-    entry(&["compare"], &["any-environment"], bench::compare),
+    entry(&["compare"], &["any-environment", "html"], bench::compare),
     entry(&["bench"], &["backend", "uring-off", "log-level"], bench::starts_with),
 ];
 
