@@ -231,19 +231,20 @@ impl Syslog {
         self.message.extend_from_slice(text);
     }
 
+    /// Sends the message. The socket is kept unless it is of no more use.
     fn send(&mut self) -> io::Result<()> {
         let socket = match self.socket.take() {
             Some(socket) => socket,
             None => DatagramSocket::connect(&self.config.address, SEND_TIMEOUT)?,
         };
         let sent = socket.send(&self.message);
-        match (&socket, &sent) {
+        let keeps = match (&socket, &sent) {
+            (_, Ok(())) => true,
             (DatagramSocket::Udp(_), Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 // An earlier datagram was refused, and counts as lost now; this one was not sent.
                 let _ = socket.send(&self.message);
-                self.socket = Some(socket);
+                true
             }
-            (_, Ok(())) => self.socket = Some(socket),
             (DatagramSocket::Unix(_), Err(error)) if is_gone(error) => {
                 // The daemon was restarted: there may be another socket at the path.
                 let socket = DatagramSocket::connect(&self.config.address, SEND_TIMEOUT)?;
@@ -251,8 +252,12 @@ impl Syslog {
                 self.socket = Some(socket);
                 return Ok(());
             }
-            (_, Err(_)) => {}
-        }
+            // Only this line is too long, or too late.
+            (_, Err(error)) => {
+                error.raw_os_error() == Some(libc::EMSGSIZE) || error.kind() == io::ErrorKind::WouldBlock
+            }
+        };
+        self.socket = keeps.then_some(socket);
         sent
     }
 }
@@ -293,6 +298,8 @@ impl Output for Syslog {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixDatagram;
+
     use super::*;
 
     fn shown(text: &str) -> Result<String, BadSyslog> {
@@ -339,6 +346,20 @@ mod tests {
         for tag in ["", "a b", "ü", &"x".repeat(49)] {
             assert_eq!(with(&format!("tag={tag}")), Err(BadSyslog::Tag), "{tag}");
         }
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_does_not_hold_up_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let daemon = UnixDatagram::bind(&path).unwrap();
+        let config = format!("syslog:unix:{}", path.display()).parse().unwrap();
+        let mut syslog = Syslog::new(config, Lines::Access);
+        assert_eq!(syslog.put(&vec![b'x'; 8 << 20]).unwrap_err().raw_os_error(), Some(libc::EMSGSIZE));
+        assert_eq!(syslog.put(b"short\n").unwrap(), 6);
+        let mut bytes = [0; 1000];
+        let count = daemon.recv(&mut bytes).unwrap();
+        assert!(bytes[..count].ends_with(b" access - short"));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::operate::{get, metrics, metrics_address};
 use crate::place::{Place, Service, echo, files, kill, routes};
 use crate::support::process::{Signal, wait_for_exit};
 use crate::support::upstream::ClosedPort;
-use crate::support::{Launch, ask, backends, eventually, patience};
+use crate::support::{Launch, backends, connect, eventually, patience};
 use crate::wire::Wire;
 
 const HERE: &str = "127.0.0.1";
@@ -178,7 +178,7 @@ backends! {
         assert_eq!([&*listening.priority, &*listening.app, &*listening.id], ["134", "xps", "server"]);
         assert!(listening.text.starts_with(" INFO "), "{}", listening.text);
         let address = listening.text.split_once("address=").expect("a field").1.split(' ').next().expect("a word");
-        drop(ask(address.parse().expect("an address"), b"x"));
+        let _client = connect(address.parse().expect("an address"));
         let ended = daemon.message_with("connection ended");
         assert_eq!(ended.priority, "132", "{}", ended.text);
         Signal::Terminate.send(&process);
