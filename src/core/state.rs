@@ -261,8 +261,9 @@ impl Core {
             self.on_due(due, now);
         }
         self.store.pump(now, &mut self.ops);
-        for waiter in self.store.take_woken() {
-            self.resume(waiter);
+        if self.store.has_woken() {
+            let woken = self.store.take_woken();
+            self.resume_all(woken);
         }
         let mut dirty = std::mem::take(&mut self.dirty);
         for key in dirty.drain(..) {
@@ -271,8 +272,9 @@ impl Core {
         // Pumping makes no session dirty. This only keeps the vector's memory.
         self.dirty = dirty;
         self.health_monitor.pump(now, &mut self.upstream_pool, &self.counters, &mut self.ops);
-        for waiter in self.upstream_pool.take_woken() {
-            self.resume(waiter);
+        if self.upstream_pool.has_woken() {
+            let woken = self.upstream_pool.take_woken();
+            self.resume_all(woken);
         }
         // A session that ended may have held the last reference to a file, and may have returned an
         // upstream connection.
@@ -395,6 +397,13 @@ impl Core {
         if let Some(session_slot) = self.sessions.get_mut(session) {
             session_slot.session.on_ready(stream);
             self.touch(session);
+        }
+    }
+
+    #[cold]
+    fn resume_all(&mut self, woken: Vec<Waiter>) {
+        for waiter in woken {
+            self.resume(waiter);
         }
     }
 

@@ -9,6 +9,18 @@ use super::ops::{Computed, File, OpId, Root, Socket};
 use super::tls_fault::TlsFault;
 use crate::buffer::{Buffer, Chunk};
 
+/// Moves the oldest outcomes to `done`, at most `count_max`; returns how many. Usually that is all of them, and
+/// none is copied.
+pub(super) fn hand_out(outbox: &mut Vec<Completion>, done: &mut Vec<Completion>, count_max: usize) -> usize {
+    let count = outbox.len().min(count_max);
+    if done.is_empty() && count == outbox.len() {
+        std::mem::swap(outbox, done);
+    } else {
+        done.extend(outbox.drain(..count));
+    }
+    count
+}
+
 /// One outcome, on its way to the state machine that owns the operation.
 #[derive(Debug)]
 pub struct Completion {

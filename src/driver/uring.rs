@@ -69,6 +69,7 @@ use super::flush::Flushes;
 use super::notsent_lowat::NotsentLowat;
 use super::offload::{Offload, OffloadClient};
 use super::offloaded::OffloadResult;
+use super::outcome::hand_out;
 use super::read_memory::ReadPieces;
 use super::recv_size::RecvSize;
 use super::unix_connect_retry::UnixConnectRetries;
@@ -129,7 +130,7 @@ pub struct Uring {
     paused: Paused,
     unix_connect_retries: UnixConnectRetries,
     flushes: Flushes,
-    outbox: VecDeque<Completion>,
+    outbox: Vec<Completion>,
     reaped: Vec<cqueue::Entry>,
     woken: bool,
     counters: Counters,
@@ -206,7 +207,7 @@ impl Uring {
             unix_connect_retries: UnixConnectRetries::default(),
             flushes: Flushes::default(),
             notsent_lowat: NotsentLowat::of_system(),
-            outbox: VecDeque::new(),
+            outbox: Vec::new(),
             reaped: Vec::new(),
             woken: false,
             counters: Counters::default(),
@@ -247,9 +248,7 @@ impl Driver for Uring {
                 break;
             }
         }
-        let count = self.outbox.len().min(TURN_COMPLETIONS_MAX);
-        self.counters.completions += count as u64;
-        done.extend(self.outbox.drain(..count));
+        self.counters.completions += hand_out(&mut self.outbox, done, TURN_COMPLETIONS_MAX) as u64;
         Ok(Turn { now, woken: std::mem::take(&mut self.woken) })
     }
 
@@ -450,7 +449,7 @@ impl Uring {
     }
 
     fn emit(&mut self, id: OpId, outcome: Outcome) {
-        self.outbox.push_back(Completion { id, outcome });
+        self.outbox.push(Completion { id, outcome });
     }
 
     /// Arms a poll for one of the two wakers.

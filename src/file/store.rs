@@ -428,6 +428,11 @@ impl Store {
         self.unix_seconds = unix_seconds;
     }
 
+    /// Whether there are any whose jobs are done.
+    pub const fn has_woken(&self) -> bool {
+        !self.woken.is_empty()
+    }
+
     /// Takes those whose jobs are done.
     pub fn take_woken(&mut self) -> Vec<Waiter> {
         std::mem::take(&mut self.woken)

@@ -443,23 +443,27 @@ impl UpstreamGroup {
     fn begin(&self, id: EndpointId, now: Time) -> Pick {
         let Some(endpoint) = self.endpoint(id) else { return Pick::Down };
         endpoint.in_flight.set(endpoint.in_flight.get() + 1);
-        let mut health = endpoint.health.get();
-        health.begin(&self.passive, now);
-        endpoint.health.set(health);
         if let Some(counters) = self.counters(id) {
             counters.begin();
         }
-        if !health.is_up() && self.waiting() > 0 {
-            // The end of a back-off wakes no waiter by itself. If this request was woken, it was
-            // for another slot, which is still free.
-            self.wake(self.places(now).unwrap_or(0));
+        let mut health = endpoint.health.get();
+        if !health.is_up() {
+            health.begin(&self.passive, now);
+            endpoint.health.set(health);
+            if self.waiting() > 0 {
+                // The end of a back-off wakes no waiter by itself. If this request was woken, it was
+                // for another slot, which is still free.
+                self.wake(self.places(now).unwrap_or(0));
+            }
         }
         Pick::Endpoint(id)
     }
 
     /// Returns whether the endpoint went down or came back up.
     fn on_verdict(&self, endpoint: EndpointId, verdict: HealthVerdict, now: Time) -> bool {
-        self.update(endpoint, now, |health, in_flight| health.on_verdict(verdict, in_flight, &self.passive, now))
+        let is_confirmed = |endpoint: &Endpoint| endpoint.health.get().is_confirmed_by(verdict);
+        !self.endpoint(endpoint).is_some_and(is_confirmed)
+            && self.update(endpoint, now, |health, in_flight| health.on_verdict(verdict, in_flight, &self.passive, now))
     }
 
     fn update(&self, id: EndpointId, now: Time, change: impl FnOnce(&mut Health, usize) -> Option<Change>) -> bool {

@@ -166,7 +166,16 @@ impl HealthMonitor {
 
     /// Pumps the tasks that are due or have an outcome. Requests that a change concerns are woken
     /// through `pool`.
+    #[inline]
     pub fn pump(&mut self, now: Time, pool: &mut UpstreamPool, counters: &WorkerCounters, ops: &mut Ops) {
+        // Called once per turn; usually there is nothing to do.
+        if !self.touched.is_empty() || !self.due.is_empty() {
+            self.act(now, pool, counters, ops);
+        }
+    }
+
+    #[cold]
+    fn act(&mut self, now: Time, pool: &mut UpstreamPool, counters: &WorkerCounters, ops: &mut Ops) {
         while let Some((_, key)) = self.due.first().filter(|(due, _)| *due <= now).copied() {
             self.due.pop_first();
             if let Some(task) = self.tasks.get_mut(key) {

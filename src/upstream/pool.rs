@@ -320,6 +320,11 @@ impl UpstreamPool {
         self.woken.push(waiter);
     }
 
+    /// Whether [`UpstreamPool::wake`] has scheduled a request.
+    pub const fn has_woken(&self) -> bool {
+        !self.woken.is_empty()
+    }
+
     /// Takes the requests scheduled by [`UpstreamPool::wake`].
     pub fn take_woken(&mut self) -> Vec<Waiter> {
         std::mem::take(&mut self.woken)

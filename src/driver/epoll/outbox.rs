@@ -3,9 +3,8 @@
 //! One type holds both because of guarantee 1: an operation is forgotten at the moment its final
 //! outcome is queued.
 
-use std::collections::VecDeque;
-
 use crate::driver::offload::TaskHandle;
+use crate::driver::outcome::hand_out;
 use crate::driver::{Completion, OpId, Outcome, Socket};
 use crate::table::Key;
 
@@ -24,7 +23,7 @@ pub(super) enum Location {
 
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
-    completions: VecDeque<Completion>,
+    completions: Vec<Completion>,
     /// By [`OpId::index`], which is dense.
     in_flight: Vec<Option<(OpId, Location)>>,
 }
@@ -68,14 +67,12 @@ impl Outbox {
             !outcome.is_final() || self.location_of(id).is_none(),
             "operation {id} ends but keeps its location"
         );
-        self.completions.push_back(Completion { id, outcome });
+        self.completions.push(Completion { id, outcome });
     }
 
     /// Moves the oldest outcomes to `done`, at most `count_max`; returns how many.
     pub(super) fn hand_out(&mut self, done: &mut Vec<Completion>, count_max: usize) -> usize {
-        let count = self.completions.len().min(count_max);
-        done.extend(self.completions.drain(..count));
-        count
+        hand_out(&mut self.completions, done, count_max)
     }
 
     pub(super) fn len(&self) -> usize {

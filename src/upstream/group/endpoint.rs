@@ -92,7 +92,7 @@ impl Endpoint {
         };
         if !is_usable {
             Availability::Down
-        } else if self.places() == 0 {
+        } else if self.room() == 0 {
             Availability::Full
         } else {
             Availability::Open

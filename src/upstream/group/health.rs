@@ -138,6 +138,16 @@ impl Health {
         };
     }
 
+    /// Whether a verdict changes nothing, as that of most requests.
+    pub(super) const fn is_confirmed_by(&self, verdict: HealthVerdict) -> bool {
+        match (self.0, verdict) {
+            (State::Up { failures: 0, .. }, HealthVerdict::Success) | (State::Up { .. }, HealthVerdict::Neutral) => {
+                true
+            }
+            (State::Up { .. } | State::BackOff { .. } | State::Trial { .. } | State::CheckedDown, _) => false,
+        }
+    }
+
     /// Applies a verdict. `in_flight`: requests still in flight at the endpoint after this one.
     pub(super) fn on_verdict(
         &mut self,
