@@ -86,11 +86,9 @@ fn judge(report: &Report, baseline: Option<&Report>, wanted: &VerdictOptions) ->
 fn write_files(report: &Report, output: &OutputOptions) -> Result<(), Failure> {
     let times = report.response_time.as_ref().or(report.service_time.as_ref());
     let name = report.targets.first().map_or("report", String::as_str);
-    let texts = [
-        (&output.csv, Some(export::csv(report))),
-        (&output.hdr, times.map(export::hgrm)),
-        (&output.html, Some(html::page(&[Named { name, report }]))),
-    ];
+    let page = output.html.as_ref().map(|_| html::page(&[Named { name, report }]));
+    let texts =
+        [(&output.csv, Some(export::csv(report))), (&output.hdr, times.map(export::hgrm)), (&output.html, page)];
     for (path, text) in texts {
         if let (Some(path), Some(text)) = (path, text) {
             fs::write(path, text).map_err(|error| Failure::File { path: path.clone(), error })?;
@@ -248,7 +246,7 @@ impl Bench {
         Ok(Report::new(plan, &outcome, circumstances))
     }
 
-    /// The run at the highest rate that meets the conditions. Each run is told of on standard error.
+    /// The run at the highest rate that meets the conditions. Each run has a line on standard error.
     fn find_max(&self, plan: Plan, slo: &Slo) -> Result<Report, Failure> {
         let start = plan.rate.unwrap_or(FIRST_RATE);
         let mut search = Search::new(start, find_max::RUNS_MAX);

@@ -518,7 +518,9 @@ impl Machine for Generator {
     }
 
     fn wait(&self, now: Time) -> Option<Duration> {
-        if self.is_new { Some(Duration::ZERO) } else { self.next_time().map(|at| at.since(now)) }
+        // What was marked at the end of a turn has something to do, which no completion may announce.
+        let is_due = self.is_new || !self.marked.is_empty();
+        if is_due { Some(Duration::ZERO) } else { self.next_time().map(|at| at.since(now)) }
     }
 
     fn on_wake(&mut self, _driver: &mut impl KernelDriver, now: Time) {

@@ -309,8 +309,11 @@ fn series(out: &mut String, index: usize, report: &Report) {
     let mut times = timeline(format!("times-{index}"), "Time of a response", lines, axis_time);
     // The longest is often a hundred times the mean.
     let values = || times.lines.iter().flat_map(|line| line.points.iter().map(|(_, value)| *value));
-    times.y = Axis::log(values().fold(f64::INFINITY, f64::min), values().fold(0.0, f64::max), axis_time);
-    figure(out, &times, &names);
+    // Where every request failed there is no time at all.
+    if values().next().is_some() {
+        times.y = Axis::log(values().fold(f64::INFINITY, f64::min), values().fold(0.0, f64::max), axis_time);
+        figure(out, &times, &names);
+    }
     if report.errors.total() > 0 {
         let errors = over_time(3, series, |interval| Some(per_second(interval.errors, interval)));
         figure(out, &timeline(format!("errors-{index}"), "Errors a second", vec![errors], short), "");

@@ -72,6 +72,7 @@ impl Axis {
     /// From `min` to `max` in equal steps of the logarithm, with round ends. Both are positive.
     pub(super) fn log(min: f64, max: f64, label: impl Fn(f64) -> String) -> Self {
         const DIGITS: [f64; 3] = [1.0, 2.0, 5.0];
+        debug_assert!(min.is_finite() && max.is_finite(), "an axis from {min} to {max}");
         let min = min.max(1e-6);
         let max = max.max(min * 1.001);
         let rounds = (min.log10().floor() as i32..=max.log10().ceil() as i32)

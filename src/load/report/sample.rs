@@ -91,7 +91,7 @@ pub fn failed() -> Report {
         by_status_class: BTreeMap::new(),
         connect_time: None,
         connects: 0,
-        series: Vec::new(),
+        series: vec![Interval { start_seconds: 0.0, seconds: 1.0, requests: 0, errors: 1000, mean: None, max: None }],
         server: None,
         ..closed()
     }
