@@ -4,6 +4,7 @@ mod ab;
 mod progress;
 mod target;
 
+use std::cell::Cell;
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -43,14 +44,14 @@ pub fn run(options: BenchOptions, invocation: &Invocation) -> Result<(), Failure
     }
     let OutputOptions { pid, server_metrics, .. } = &options.output;
     let urls = targets.into_iter().map(|target| target.url).collect();
-    let bench = Bench { urls, pid: *pid, metrics: server_metrics.clone() };
+    let bench = Bench { urls, pid: *pid, metrics: server_metrics.clone(), is_stopped: Cell::new(false) };
     if let Some(ab) = &options.contest.ab {
         let rivals = Rivals::parse(ab, &options.contest.command).map_err(Failure::Usage)?;
         return contest(&options, &plan, &bench, &rivals);
     }
     let report = match &options.verdict.slo {
         Some(slo) if options.verdict.find_max => bench.find_max(plan, slo)?,
-        _ => bench.measure(&plan)?,
+        _ => bench.measure(&plan, bench.pid)?,
     };
     write_files(&report, &options.output)?;
     let text = if options.output.json { export::json(&report) } else { table::text(&report) };
@@ -64,7 +65,11 @@ pub fn run(options: BenchOptions, invocation: &Invocation) -> Result<(), Failure
 /// Measures two servers in turns, and prints what differs.
 fn contest(options: &BenchOptions, plan: &Plan, bench: &Bench, rivals: &Rivals) -> Result<(), Failure> {
     let Some(origin) = plan.origins.first() else { return Err(Failure::NothingMeasured) };
-    let contest = rivals.compete(&origin.address, options.contest.rounds, |pid| bench.of_process(pid).measure(plan))?;
+    let contest = rivals.compete(&origin.address, options.contest.rounds, |pid| {
+        let report = bench.measure(plan, Some(pid))?;
+        // One that was ended early is no half of a pair.
+        Ok((!bench.is_stopped.get()).then_some(report))
+    })?;
     let text = if options.output.json { format!("{:#}\n", contest.json()) } else { contest.text() };
     super::print(text.as_bytes())
 }
@@ -184,49 +189,47 @@ struct Bench {
     pid: Option<u32>,
     /// Where an xps server tells its metrics.
     metrics: Option<UpstreamAddress>,
+    /// A stop signal has come: no further run begins.
+    is_stopped: Cell<bool>,
 }
 
 impl Bench {
-    /// The same with a server of this process.
-    fn of_process(&self, pid: u32) -> Self {
-        Self { urls: self.urls.clone(), pid: Some(pid), metrics: self.metrics.clone() }
-    }
-
     /// What was used so far.
-    fn read_meter(&self) -> Result<Meter, Failure> {
+    fn read_meter(&self, pid: Option<u32>) -> Result<Meter, Failure> {
         let client = ProcessorTime::of(std::process::id()).unwrap_or_default();
         let ring = self.metrics.as_ref().map(ring_use).transpose()?;
-        Ok(Meter { client, server: self.pid.and_then(ProcessorTime::of), ring })
+        Ok(Meter { client, server: pid.and_then(ProcessorTime::of), ring })
     }
 
-    /// One run. A stop signal ends it early; what was measured until then is reported.
-    fn measure(&self, plan: &Plan) -> Result<Report, Failure> {
-        let pid = self.pid;
+    /// One run. A stop signal ends it early; what was measured until then is reported. `pid`: the server's process.
+    fn measure(&self, plan: &Plan, pid: Option<u32>) -> Result<Report, Failure> {
         if let Some(pid) = pid
             && ProcessorTime::of(pid).is_none()
         {
             return Err(Failure::Usage(format!("there is no process {pid}, or its times cannot be read")));
         }
+        // For a run that ends before it was seen to begin.
+        let mut begun = self.read_meter(pid)?;
+        let mut has_begun = false;
         let run = Run::start(plan)?;
         let signals = StopSignals::install(run.waker().clone()).map_err(RunError::Driver)?;
         let mut progress = ProgressLine::new(plan);
-        let mut begun = None;
         while !run.is_measured() {
             run.wait(PROGRESS_INTERVAL).map_err(RunError::Driver)?;
             if signals.received().is_some() {
+                self.is_stopped.set(true);
                 run.stop();
             }
             if run.is_measuring() {
-                if begun.is_none() {
-                    begun = Some(self.read_meter()?);
+                if !std::mem::replace(&mut has_begun, true) {
+                    begun = self.read_meter(pid)?;
                 }
                 progress.show(run.counts());
             }
         }
-        let ended = self.read_meter()?;
+        let ended = self.read_meter(pid)?;
         progress.clear();
         let outcome = run.join()?;
-        let begun = begun.unwrap_or(ended);
         let ring = ended.ring.zip(begun.ring).map(|(after, before)| after.since(before));
         let server = match (pid, begun.server, ended.server) {
             (Some(pid), Some(before), Some(after)) => Some(ServerUse {
@@ -252,7 +255,10 @@ impl Bench {
         let mut search = Search::new(start, find_max::RUNS_MAX);
         let mut best: Option<Report> = None;
         while let Some(rate) = search.next_rate() {
-            let report = self.measure(&Plan { rate: Some(rate), ..plan.clone() })?;
+            let report = self.measure(&Plan { rate: Some(rate), ..plan.clone() }, self.pid)?;
+            if self.is_stopped.get() {
+                return best.ok_or_else(|| Failure::NotMet(format!("stopped before a rate met {slo}")));
+            }
             let missed = slo.evaluate(&report);
             let verdict = missed.first().map_or_else(|| "met".to_owned(), |missed| format!("missed {missed}"));
             super::say(&format!("{rate:.0} requests/s: {verdict}\n"));

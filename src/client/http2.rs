@@ -633,8 +633,11 @@ impl Http2Client {
         out: &mut Chain,
     ) -> Option<Http2Event> {
         let stream = self.take(id)?;
-        if !has_ended || stream.upload.is_some() {
+        if !has_ended {
             self.drop_stream(id, code, out);
+        } else if stream.upload.is_some() {
+            // Nothing may follow on it from the server, so it is not one that was dropped here.
+            out.append(&reset_stream(id, code));
         }
         Some(Http2Event::Malformed { tag: stream.tag, reason })
     }

@@ -141,10 +141,6 @@ impl Generator {
         let closes = plan.requests_per_connection == Some(1);
         let origins: Vec<_> = plan.origins.iter().map(|origin| OriginState::new(origin, closes)).collect();
         let turns = Turns::new(plan.origins.iter().map(Origin::weight));
-        let left = match plan.stop {
-            Stop::Requests(requests) => Some(requests),
-            Stop::After(_) => None,
-        };
         let missing =
             Missing { load: plan.connections, idle: plan.idle, slow: plan.slow, connecting: 0, not_before: None };
         Self {
@@ -155,7 +151,7 @@ impl Generator {
             marked: Vec::new(),
             free: VecDeque::new(),
             missing,
-            schedule: Schedule::new(plan.rate, left),
+            schedule: Schedule::new(plan.rate),
             tally: Tally::new(now, plan.rate.is_some()),
             phase: Phase::Opening,
             next_scan: now,
@@ -421,12 +417,15 @@ impl Generator {
         self.first_bytes = self.transferred();
         self.busy = processor::thread_time().unwrap_or_default().0;
         let end = match self.plan.stop {
-            Stop::Requests(_) => None,
-            Stop::After(duration) => Some(now + duration),
+            Stop::Requests(requests) => {
+                self.schedule.limit(requests);
+                None
+            }
+            Stop::After(duration) => {
+                self.schedule.end_at(now + duration);
+                Some(now + duration)
+            }
         };
-        if let Some(end) = end {
-            self.schedule.end_at(end);
-        }
         self.phase = Phase::Running { warm_at: None, end };
         self.progress.on_measuring();
     }

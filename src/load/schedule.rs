@@ -35,13 +35,13 @@ enum Pace {
 }
 
 impl Schedule {
-    /// Requests at `rate` a second, or as many as there are connections free; `left`: no more than these.
-    pub fn new(rate: Option<f64>, left: Option<u64>) -> Self {
+    /// Requests at `rate` a second, or as many as there are connections free.
+    pub fn new(rate: Option<f64>) -> Self {
         let pace = match rate {
             None => Pace::Closed,
             Some(rate) => Pace::Open { start: Time::ZERO, interval_nanos: 1e9 / rate, due: 0, sent: 0 },
         };
-        Self { pace, left, is_running: false, end: None }
+        Self { pace, left: None, is_running: false, end: None }
     }
 
     /// The first request is due at `now`.
@@ -50,6 +50,11 @@ impl Schedule {
         if let Pace::Open { start, .. } = &mut self.pace {
             *start = now;
         }
+    }
+
+    /// No more than these become due from now on.
+    pub const fn limit(&mut self, requests: u64) {
+        self.left = Some(requests + self.unsent());
     }
 
     /// Nothing becomes due at this time or later.
@@ -147,7 +152,8 @@ mod tests {
 
     #[test]
     fn a_closed_loop_takes_a_request_whenever_it_runs() {
-        let mut schedule = Schedule::new(None, Some(2));
+        let mut schedule = Schedule::new(None);
+        schedule.limit(2);
         assert_eq!(schedule.take(at(1)), None);
         schedule.begin(at(1));
         assert_eq!(
@@ -159,7 +165,7 @@ mod tests {
 
     #[test]
     fn an_open_loop_keeps_the_times_of_its_schedule_though_it_is_late() {
-        let mut schedule = Schedule::new(Some(10_000.0), None);
+        let mut schedule = Schedule::new(Some(10_000.0));
         schedule.begin(at(1000));
         assert_eq!(schedule.next_due(), Some(at(1000)));
         let mut delays = Vec::new();
@@ -175,7 +181,8 @@ mod tests {
 
     #[test]
     fn an_open_loop_ends_with_the_number_of_its_requests() {
-        let mut schedule = Schedule::new(Some(1000.0), Some(3));
+        let mut schedule = Schedule::new(Some(1000.0));
+        schedule.limit(3);
         schedule.begin(at(0));
         assert!(schedule.take(at(0)).is_none());
         schedule.advance(at(1_000_000), |_| {});
@@ -186,7 +193,7 @@ mod tests {
 
     #[test]
     fn times_do_not_drift() {
-        let mut schedule = Schedule::new(Some(3.0), None);
+        let mut schedule = Schedule::new(Some(3.0));
         schedule.begin(at(0));
         let mut due = 0;
         for second in 0..1000 {

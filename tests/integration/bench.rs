@@ -215,6 +215,22 @@ backends! {
         }
     }
 
+    fn requests_of_the_warm_up_are_not_counted(backend) {
+        let asked = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&asked);
+        let server = scripted(move |_| {
+            count.fetch_add(1, Ordering::Relaxed);
+            Reply::Bytes(GOOD)
+        });
+        for flags in [&["-c", "2"][..], &["-c", "2", "-R", "1000"]] {
+            let before = asked.load(Ordering::Relaxed);
+            let report = report_of(&bench(backend, &server, &[&["-n", "20", "--warmup", "200ms"], flags].concat()));
+            let all = asked.load(Ordering::Relaxed) - before;
+            assert_eq!((report["requests"].as_u64(), report["service_time"]["samples"].as_u64()), (Some(20), Some(20)));
+            assert!(all > 20, "{all} in all: some before");
+        }
+    }
+
     fn pipelined_requests_are_answered_in_their_order(backend) {
         let server = scripted(|_| Reply::Bytes(GOOD));
         let report = forty(backend, &server, &["--pipeline", "10", "--expect-same"]);

@@ -18,7 +18,7 @@ use crate::config::UpstreamAddress;
 use crate::driver::{affinity, signals};
 use crate::load::Report;
 use crate::load::report::figure::Figure;
-use crate::load::statistics::{self, Difference, PAIRS_MIN};
+use crate::load::statistics::{self, Difference, PAIRS_MIN, Verdict};
 
 /// The figures that are compared.
 const FIGURES: [Figure; 4] = [Figure::ServerTime, Figure::Rate, Figure::Mean, Figure::Percentile(99.0)];
@@ -65,12 +65,12 @@ impl Rivals {
         Ok(Self { a: with(of_a), b: with(of_b) })
     }
 
-    /// Measures both in turns, `rounds` times. `measure` gets the process of the server.
+    /// Measures both in turns, `rounds` times. `measure` gets the process of the server; with `None` it ends.
     pub fn compete(
         &self,
         address: &UpstreamAddress,
         rounds: u32,
-        mut measure: impl FnMut(u32) -> Result<Report, Failure>,
+        mut measure: impl FnMut(u32) -> Result<Option<Report>, Failure>,
     ) -> Result<Contest, Failure> {
         if is_listening(address) {
             return Err(Failure::Usage(format!("something listens at {address} already: end it, so that A and B can")));
@@ -78,20 +78,18 @@ impl Rivals {
         let processors = Processors::split();
         let mut pairs = Vec::new();
         for round in 0..rounds {
-            let mut run = |command: &[String]| -> Result<Report, Failure> {
+            let mut run = |command: &[String]| -> Result<Option<Report>, Failure> {
                 let server = processors.start(command, address)?;
                 let report = measure(server.child.id())?;
                 server.stop(address)?;
                 Ok(report)
             };
             // What comes first in a pair may be at an advantage.
-            let (a, b) = if round % 2 == 0 {
-                let a = run(&self.a)?;
-                (a, run(&self.b)?)
-            } else {
-                let b = run(&self.b)?;
-                (run(&self.a)?, b)
-            };
+            let is_a_first = round % 2 == 0;
+            let (first, second) = if is_a_first { (&self.a, &self.b) } else { (&self.b, &self.a) };
+            let Some(first) = run(first)? else { break };
+            let Some(second) = run(second)? else { break };
+            let (a, b) = if is_a_first { (first, second) } else { (second, first) };
             super::super::say(&format!("pair {} of {rounds}\n", round + 1));
             pairs.push((a, b));
         }
@@ -237,11 +235,12 @@ impl Contest {
         for (figure, difference, medians) in self.differences() {
             let Some((a, b)) = medians else { continue };
             let name = if figure == Figure::Percentile(99.0) { "p99".to_owned() } else { figure.name() };
-            let verdict = difference.map_or_else(
-                || format!("too few pairs to tell: {PAIRS_MIN} are needed (--rounds)"),
-                |difference| difference.to_string(),
-            );
-            let _ = writeln!(text, "{name:<12}{:>10} {:>10}  B is {verdict}", figure.show(a), figure.show(b));
+            let verdict = match difference {
+                None => format!("too few pairs to tell: {PAIRS_MIN} are needed (--rounds)"),
+                Some(difference) if difference.verdict == Verdict::NoDifference => difference.to_string(),
+                Some(difference) => format!("B is {difference}"),
+            };
+            let _ = writeln!(text, "{name:<12}{:>10} {:>10}  {verdict}", figure.show(a), figure.show(b));
         }
         let (a, b) = self.errors();
         if a + b > 0 {
@@ -250,7 +249,7 @@ impl Contest {
         if !self.is_pinned {
             text.push_str("\nwarning:    the servers and the load generator share one processor\n");
         }
-        text.replace("B is no difference", "no difference")
+        text
     }
 
     /// As JSON: the commands, the medians and the verdicts, and each report.

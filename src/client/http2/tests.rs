@@ -617,6 +617,20 @@ fn a_body_is_not_sent_behind_the_end_of_the_response() {
 }
 
 #[test]
+fn a_malformed_end_of_the_response_resets_a_body_that_is_not_sent_to_its_end() {
+    let mut rig = Rig::open(&[(id::INITIAL_WINDOW_SIZE, 10)]);
+    rig.client.request(&post(20), 0, &mut rig.out);
+    rig.sent();
+    // It ends the stream on the server's side only.
+    rig.read(&headers(0, &[(":status", "200"), ("connection", "close")], true)).unwrap();
+    assert_eq!(rig.marks, [Mark::Malformed(0)]);
+    let sent: Vec<_> = rig.sent().into_iter().map(|(header, _)| (header.kind, header.stream)).collect();
+    assert_eq!(sent, [(FrameKind::ResetStream, stream(0))]);
+    assert!(rig.client.uploads.is_empty());
+    assert_eq!(rig.error(&data(0, b"more", true)), ErrorCode::STREAM_CLOSED);
+}
+
+#[test]
 fn a_large_head_has_continuations() {
     let mut rig = Rig::open(&[]);
     let request = Http2Request::builder(Method::Get, Scheme::Http, "h", "/").field("X", "y".repeat(40_000)).end();
