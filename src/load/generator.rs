@@ -381,7 +381,9 @@ impl Generator {
                     self.begin(now);
                 }
             }
-            Phase::Running { warm_at: Some(warm_at), .. } if warm_at <= now => self.measure(now),
+            // From the moment itself on, although it was noticed later: a schedule then has as many requests as its rate
+            // and the time say.
+            Phase::Running { warm_at: Some(warm_at), .. } if warm_at <= now => self.measure(warm_at),
             Phase::Running { warm_at: None, end: Some(end) } if end <= now => {
                 self.schedule.stop();
                 if self.plan.rate.is_some() {
@@ -411,19 +413,19 @@ impl Generator {
         self.mark_all();
     }
 
-    /// Begins to count.
-    fn measure(&mut self, now: Time) {
-        self.tally = Tally::new(now, self.plan.rate.is_some());
+    /// Counts from `start` on.
+    fn measure(&mut self, start: Time) {
+        self.tally = Tally::new(start, self.plan.rate.is_some());
         self.first_bytes = self.transferred();
         self.busy = processor::thread_time().unwrap_or_default().0;
         let end = match self.plan.stop {
             Stop::Requests(requests) => {
-                self.schedule.limit(requests);
+                self.schedule.limit(requests, start);
                 None
             }
             Stop::After(duration) => {
-                self.schedule.end_at(now + duration);
-                Some(now + duration)
+                self.schedule.end_at(start + duration);
+                Some(start + duration)
             }
         };
         self.phase = Phase::Running { warm_at: None, end };
@@ -532,6 +534,9 @@ impl Machine for Generator {
         for completion in done.drain(..) {
             self.on_completion(completion, now);
         }
+        // Before anything is sent: what is sent at the moment at which measuring begins counts, and has to be within
+        // the number of requests.
+        self.advance(now);
         self.pace(now);
         if self.next_scan <= now {
             self.scan(now);

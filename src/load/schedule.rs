@@ -13,8 +13,6 @@ use crate::driver::Time;
 #[derive(Debug)]
 pub struct Schedule {
     pace: Pace,
-    /// Requests that may still be sent; `None`: any number.
-    left: Option<u64>,
     /// Requests may be sent.
     is_running: bool,
     /// Nothing becomes due from here on.
@@ -23,12 +21,16 @@ pub struct Schedule {
 
 #[derive(Debug)]
 enum Pace {
-    Closed,
+    Closed {
+        /// Requests that may still be sent; `None`: any number.
+        left: Option<u64>,
+    },
     Open {
         start: Time,
         interval_nanos: f64,
-        /// Requests whose time has come.
+        /// Requests whose time has come. Never more than `due_max`.
         due: u64,
+        due_max: u64,
         /// Requests that were sent. Never more than `due`.
         sent: u64,
     },
@@ -38,10 +40,12 @@ impl Schedule {
     /// Requests at `rate` a second, or as many as there are connections free.
     pub fn new(rate: Option<f64>) -> Self {
         let pace = match rate {
-            None => Pace::Closed,
-            Some(rate) => Pace::Open { start: Time::ZERO, interval_nanos: 1e9 / rate, due: 0, sent: 0 },
+            None => Pace::Closed { left: None },
+            Some(rate) => {
+                Pace::Open { start: Time::ZERO, interval_nanos: 1e9 / rate, due: 0, due_max: u64::MAX, sent: 0 }
+            }
         };
-        Self { pace, left: None, is_running: false, end: None }
+        Self { pace, is_running: false, end: None }
     }
 
     /// The first request is due at `now`.
@@ -52,9 +56,22 @@ impl Schedule {
         }
     }
 
-    /// No more than these become due from now on.
-    pub const fn limit(&mut self, requests: u64) {
-        self.left = Some(requests + self.unsent());
+    /// No more than these are sent from `now` on. What was due before is not one of them.
+    pub fn limit(&mut self, requests: u64, now: Time) {
+        match &mut self.pace {
+            Pace::Closed { left } => *left = Some(requests),
+            Pace::Open { start, interval_nanos, due_max, .. } => {
+                let mut first = (now.since(*start).as_nanos() as f64 / *interval_nanos) as u64;
+                // The quotient is rounded.
+                while first > 0 && moment(*start, *interval_nanos, first - 1) >= now {
+                    first -= 1;
+                }
+                while moment(*start, *interval_nanos, first) < now {
+                    first += 1;
+                }
+                *due_max = first.saturating_add(requests);
+            }
+        }
     }
 
     /// Nothing becomes due at this time or later.
@@ -69,12 +86,8 @@ impl Schedule {
 
     /// Takes note of the requests that have become due, with the delay of each.
     pub fn advance(&mut self, now: Time, mut on_due: impl FnMut(Duration)) {
-        let Pace::Open { start, interval_nanos, due, sent } = &mut self.pace else { return };
-        if !self.is_running {
-            return;
-        }
-        let due_max = self.left.map_or(u64::MAX, |left| *sent + left);
-        while *due < due_max {
+        let Pace::Open { start, interval_nanos, due, due_max, .. } = &mut self.pace else { return };
+        while self.is_running && *due < *due_max {
             let at = moment(*start, *interval_nanos, *due);
             if at > now || self.end.is_some_and(|end| at >= end) {
                 break;
@@ -86,32 +99,30 @@ impl Schedule {
 
     /// The time at which the next request to send was due, if there is one. It counts as sent.
     pub fn take(&mut self, now: Time) -> Option<Time> {
-        if self.left == Some(0) {
-            return None;
-        }
-        let intended = match &mut self.pace {
-            Pace::Closed => self.is_running.then_some(now)?,
-            Pace::Open { start, interval_nanos, due, sent } => {
+        match &mut self.pace {
+            Pace::Closed { left } => {
+                if !self.is_running || *left == Some(0) {
+                    return None;
+                }
+                if let Some(left) = left {
+                    *left -= 1;
+                }
+                Some(now)
+            }
+            Pace::Open { start, interval_nanos, due, sent, .. } => {
                 if sent == due {
                     return None;
                 }
                 *sent += 1;
-                moment(*start, *interval_nanos, *sent - 1)
+                Some(moment(*start, *interval_nanos, *sent - 1))
             }
-        };
-        if let Some(left) = &mut self.left {
-            *left -= 1;
         }
-        Some(intended)
     }
 
     /// Whether a request could be sent now.
     pub const fn has_any(&self) -> bool {
-        if let Some(0) = self.left {
-            return false;
-        }
         match &self.pace {
-            Pace::Closed => self.is_running,
+            Pace::Closed { left } => self.is_running && !matches!(left, Some(0)),
             Pace::Open { due, sent, .. } => *sent < *due,
         }
     }
@@ -119,21 +130,23 @@ impl Schedule {
     /// Requests that are due and not sent.
     pub const fn unsent(&self) -> u64 {
         match &self.pace {
-            Pace::Closed => 0,
+            Pace::Closed { .. } => 0,
             Pace::Open { due, sent, .. } => *due - *sent,
         }
     }
 
     /// When the next request becomes due.
     pub fn next_due(&self) -> Option<Time> {
-        let Pace::Open { start, interval_nanos, due, sent } = &self.pace else { return None };
-        let is_last = self.left.is_some_and(|left| *due >= *sent + left);
-        (self.is_running && !is_last).then(|| moment(*start, *interval_nanos, *due))
+        let Pace::Open { start, interval_nanos, due, due_max, .. } = &self.pace else { return None };
+        (self.is_running && due < due_max).then(|| moment(*start, *interval_nanos, *due))
     }
 
     /// Whether every request has been sent that may be.
-    pub fn is_used_up(&self) -> bool {
-        self.left == Some(0)
+    pub const fn is_used_up(&self) -> bool {
+        match &self.pace {
+            Pace::Closed { left } => matches!(left, Some(0)),
+            Pace::Open { sent, due_max, .. } => *sent >= *due_max,
+        }
     }
 }
 
@@ -153,7 +166,7 @@ mod tests {
     #[test]
     fn a_closed_loop_takes_a_request_whenever_it_runs() {
         let mut schedule = Schedule::new(None);
-        schedule.limit(2);
+        schedule.limit(2, at(0));
         assert_eq!(schedule.take(at(1)), None);
         schedule.begin(at(1));
         assert_eq!(
@@ -182,13 +195,25 @@ mod tests {
     #[test]
     fn an_open_loop_ends_with_the_number_of_its_requests() {
         let mut schedule = Schedule::new(Some(1000.0));
-        schedule.limit(3);
         schedule.begin(at(0));
+        schedule.limit(3, at(0));
         assert!(schedule.take(at(0)).is_none());
         schedule.advance(at(1_000_000), |_| {});
         assert_eq!((schedule.unsent(), schedule.next_due()), (3, None));
         assert_eq!((0..5).filter_map(|_| schedule.take(at(1_000_000))).count(), 3);
         assert!(schedule.is_used_up());
+    }
+
+    #[test]
+    fn a_number_of_requests_does_not_include_what_was_due_before() {
+        // One is due each millisecond: at 3 ms four of them, of which the last is at the limit's own time.
+        for (micros, before) in [(3000, 3), (3001, 4), (2999, 3)] {
+            let mut schedule = Schedule::new(Some(1000.0));
+            schedule.begin(at(0));
+            schedule.limit(2, at(micros));
+            schedule.advance(at(1_000_000), |_| {});
+            assert_eq!(schedule.unsent(), before + 2, "from {micros} µs on");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::fs;
 use serde_json::Value;
 
 use super::target::Case;
+use crate::bench::report_of;
 use crate::support::tls::Authority;
 use crate::support::{Backend, Launch, Upstream, Xps};
 
@@ -15,8 +16,7 @@ fn server(case: &Case, flags: &[&str]) -> Xps {
 }
 
 fn report(case: &Case, words: &[&str]) -> Value {
-    let finished = Launch::new(case.backend, ["bench", "--json"]).flags(words.iter().copied()).run(b"");
-    serde_json::from_slice(&finished.output).unwrap_or_else(|error| panic!("{words:?}: {error}: {}", finished.errors))
+    report_of(&Launch::new(case.backend, ["bench", "--json"]).flags(words.iter().copied()).run(b""))
 }
 
 /// A report of requests for the page.
@@ -123,7 +123,9 @@ pub fn starts_with(case: &Case) {
 
 /// A run with its report in a file.
 fn report_file(case: &Case, xps: &Xps, name: &str) -> (Value, String) {
-    let report = of_page(case, xps, &["-n", "40", "-c", "2"]);
+    let url = format!("http://{}/page", xps.address());
+    let finished = Launch::new(case.backend, ["bench", &url, "--json", "-n", "40", "-c", "2"]).run(b"");
+    let report: Value = serde_json::from_slice(&finished.output).expect("a report");
     let path = case.path(name);
     fs::write(&path, report.to_string()).expect("a file");
     (report, path.display().to_string())
