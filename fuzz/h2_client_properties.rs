@@ -73,6 +73,9 @@ fn run(habits: u8, bytes: &[u8], size: usize) -> (BTreeMap<u32, Response>, Resul
     let open = run.responses.values().filter(|response| response.outcome.is_none()).count();
     assert_eq!(run.client.in_flight(), open);
     assert!(run.client.is_over() && !run.client.may_request());
+    // How much of a malformed response was reported before it was found to be one depends on the pieces.
+    let malformed = |response: &&mut Response| matches!(response.outcome, Some(Outcome::Malformed(_)));
+    run.responses.values_mut().filter(malformed).for_each(|response| response.data.clear());
     check_sent(&run.out.to_vec(), run.made, bytes.len());
     (run.responses, end)
 }

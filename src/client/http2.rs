@@ -23,7 +23,7 @@
 //!
 //! The response may end before the request's body was sent. The rest of the body is not sent then.
 //! Wherever the input is cut into pieces, the same events are found, apart from the sizes of the
-//! pieces of data. Memory is bounded: by the limit of streams, by those of a field block, and by
+//! pieces of data, and from how much data of a malformed response is reported. Memory is bounded: by the limit of streams, by those of a field block, and by
 //! constants of this module. In the steady state nothing is allocated for a request.
 //!
 //! This module does not know how the bytes arrive, how long that takes, or whether a request may be
